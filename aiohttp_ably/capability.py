@@ -1,0 +1,277 @@
+"""What a token allows: an immutable capability, under the rules the Ably service applies to it."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+
+from . import _json
+from ._resource import Index, Resource
+from .errors import InvalidCapability
+
+ALL = "*"
+OPERATIONS = frozenset(
+    (
+        "*",
+        "publish",
+        "subscribe",
+        "presence",
+        "history",
+        "stats",
+        "channel-metadata",
+        "push-subscribe",
+        "push-admin",
+        "privileged-headers",
+        "object-subscribe",
+        "object-publish",
+        "annotation-subscribe",
+        "annotation-publish",
+        "message-update-own",
+        "message-update-any",
+        "message-delete-own",
+        "message-delete-any",
+    )
+)
+MAX_RESOURCES = 1000
+
+_ALL = frozenset((ALL,))
+_NONE: frozenset[str] = frozenset()
+
+Operations = str | Iterable[str]
+"""One operation, or several."""
+
+
+class UnknownOperationWarning(UserWarning):
+    """An operation that Ably does not know stands in a capability of your own code."""
+
+
+class Capability(Mapping[str, frozenset[str]]):
+    """Which operations are allowed on which resources; immutable and hashable.
+
+    A resource is a channel name or a pattern: its segments are split at `:`, a segment `*` stands for one
+    whole segment and, at the end, for one or more; `[meta]…` and `[queue]…` are other namespaces, and `[*]*`
+    is everything. The operation `*` is every operation.
+
+    `resources` maps each resource to one operation or several. An empty list of operations allows nothing
+    and is left out. An operation unknown to Ably warns with the nearest known one; anything but text raises
+    TypeError. For text from outside use `Capability.parse`.
+    """
+
+    __slots__ = ("_index", "_operations", "_text")
+
+    _operations: dict[str, frozenset[str]]
+    _text: str | None
+    _index: Index | None
+
+    def __init__(self, resources: Mapping[str, Operations] | None = None, /) -> None:
+        if isinstance(resources, Capability):
+            self._operations = resources._operations
+        else:
+            self._operations = _from_code(resources or {})
+        self._text = None
+        self._index = None
+
+    @classmethod
+    def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
+        self = cls.__new__(cls)
+        self._operations = operations
+        self._text = None
+        self._index = None
+        return self
+
+    @classmethod
+    def parse(cls, value: str | bytes | Mapping[str, object], *, limit: int = MAX_RESOURCES) -> Capability:
+        """Read a capability from outside, as strictly as Ably does (RSA9f, TK2b).
+
+        `value` is JSON text or an already parsed object; a single operation may stand without its list.
+        Raises InvalidCapability for anything else: duplicate keys, no or unknown operations, `*` beside
+        others, or more than `limit` resources.
+        """
+        if isinstance(value, (str, bytes)):
+            try:
+                value = _json.loads(value)
+            except ValueError as error:
+                raise InvalidCapability(
+                    f"capability is not JSON ({error}); send an object such as {_EXAMPLE}"
+                ) from None
+        if not isinstance(value, Mapping):
+            raise InvalidCapability(f"capability must be a JSON object such as {_EXAMPLE}")
+        if len(value) > limit:
+            raise InvalidCapability(f"capability names {len(value)} resources; at most {limit} are accepted")
+        return cls._of({resource: _from_wire(resource, named) for resource, named in value.items()})
+
+    @property
+    def text(self) -> str:
+        """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
+        if self._text is None:
+            self._text = _json.dumps({r: sorted(self._operations[r]) for r in sorted(self._operations)})
+        return self._text
+
+    def operations(self, resource: str) -> frozenset[str]:
+        """The operations allowed on all that `resource` names (`*` among them when every one is)."""
+        exact = self._operations.get(resource, _NONE)
+        if self._index is None:
+            self._index = Index(self._operations)
+        return exact | self._index.find(resource) if self._index else exact
+
+    def allows(self, operation: str, resource: str) -> bool:
+        """Whether `operation` is allowed on `resource`: a channel, or everything a pattern names."""
+        operations = self.operations(resource)
+        return operation in operations or ALL in operations
+
+    def covers(self, other: Capability) -> bool:
+        """Whether everything `other` allows is allowed here too."""
+        return not other - self
+
+    def without(self, *resources: str) -> Capability:
+        """What is left when `resources`, and all they contain, are given back.
+
+        Raises InvalidCapability where that cannot be expressed: `room:1` out of `room:*`.
+        """
+        kept = dict(self._operations)
+        for name in resources:
+            kept.pop(name, None)
+            dropped = Resource.parse(name)
+            for held in [Resource.parse(one) for one in kept]:
+                common = dropped & held
+                if common and common.names == held.names:
+                    del kept[held.text]
+                elif common:
+                    raise InvalidCapability(
+                        f"{name!r} cannot be taken out of {held.text!r}: a capability cannot say what it"
+                        f" excludes; drop {held.text!r} and ask for what should stay"
+                    )
+        return self if len(kept) == len(self) else self._of(kept)
+
+    def __or__(self, other: Capability) -> Capability:
+        if not isinstance(other, Capability):
+            return NotImplemented
+        merged = dict(self._operations)
+        for resource, operations in other._operations.items():
+            merged[resource] = _join(merged.get(resource, _NONE), operations)
+        return self if merged == self._operations else self._of(merged)
+
+    def __sub__(self, other: Capability) -> Capability:
+        """What is allowed here and not there. `*` less some operations stays `*`."""
+        if not isinstance(other, Capability):
+            return NotImplemented
+        if not other:
+            return self
+        left: dict[str, frozenset[str]] = {}
+        for resource, operations in self._operations.items():
+            covered = other.operations(resource)
+            if ALL not in covered and not operations <= covered:
+                left[resource] = operations - covered
+        return self._of(left)
+
+    def __and__(self, other: Capability) -> Capability:
+        """What is allowed both here and there, as Ably computes a token's capability from its key's."""
+        if not isinstance(other, Capability):
+            return NotImplemented
+        both: dict[str, frozenset[str]] = {}
+
+        def put(resource: str, operations: frozenset[str]) -> None:
+            if operations:
+                both[resource] = _join(both.get(resource, _NONE), operations)
+
+        patterns: tuple[list[Resource], list[Resource]] = ([], [])
+        for side, (ours, theirs) in enumerate(((self, other), (other, self))):
+            for name, operations in ours._operations.items():
+                resource = Resource.parse(name)
+                if resource.is_pattern:
+                    patterns[side].append(resource)
+                else:
+                    put(name, _meet(operations, theirs.operations(name)))
+        for mine in patterns[0]:
+            for theirs_ in patterns[1]:
+                if common := mine & theirs_:
+                    put(common.text, _meet(self[mine.text], other[theirs_.text]))
+        return self._of(both)
+
+    def __getitem__(self, resource: str) -> frozenset[str]:
+        return self._operations[resource]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._operations)
+
+    def __len__(self) -> int:
+        return len(self._operations)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Capability):
+            return NotImplemented
+        return self._operations == other._operations
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Capability({self.text})"
+
+
+_EXAMPLE = '{"chat:1":["publish","subscribe"]}'
+
+
+def nearest(operation: str) -> str:
+    """A hint that names the known operation nearest to `operation`, or all of them."""
+    near = difflib.get_close_matches(operation, OPERATIONS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(OPERATIONS))}"
+
+
+def _from_wire(resource: str, named: object) -> frozenset[str]:
+    operations = [named] if isinstance(named, str) else named
+    if not _is_text(resource) or not isinstance(operations, (list, tuple)) or not operations:
+        raise InvalidCapability(
+            f"capability of {str(resource)[:100]!r} must be a list of operations such as {_EXAMPLE}"
+        )
+    for operation in operations:
+        if not isinstance(operation, str):
+            raise InvalidCapability(f"an operation on {resource[:100]!r} is not text; expected {_EXAMPLE}")
+        if operation not in OPERATIONS:
+            raise InvalidCapability(f"unknown operation {operation[:100]!r}; {nearest(operation[:100])}")
+    if ALL in operations and len(operations) > 1:
+        raise InvalidCapability(f"operation '*' on {resource[:100]!r} must stand alone")
+    return frozenset(operations)
+
+
+def _is_text(value: object) -> bool:
+    """Whether `value` is text that can be sent: a lone surrogate cannot."""
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]:
+    checked: dict[str, frozenset[str]] = {}
+    if not isinstance(resources, Mapping):
+        raise TypeError(
+            f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
+        )
+    for resource, named in resources.items():
+        operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
+        if not _is_text(resource) or not all(isinstance(one, str) for one in operations):
+            raise TypeError(f"resources and operations are text, got {resource!r}: {named!r}")
+        for operation in sorted(operations - OPERATIONS):
+            warnings.warn(
+                f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
+                UnknownOperationWarning,
+                stacklevel=4,
+            )
+        if operations:
+            checked[resource] = _ALL if ALL in operations else operations
+    return checked
+
+
+def _join(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    return _ALL if ALL in one or ALL in other else one | other
+
+
+def _meet(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    if ALL in one:
+        return _ALL if ALL in other else other
+    return one if ALL in other else one & other
