@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 WILDCARD = "*"
+
+
+_UNUSUAL = re.compile(r"[\[:]|.*[\x00-\x1f\x7f-\x9f]", re.DOTALL)
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` names one channel and nothing else.
+
+    Not so a wildcard segment, a leading `[` or `:`, an empty name, or a control character.
+    """
+    return bool(text) and not _UNUSUAL.match(text) and WILDCARD not in text.split(":")
 
 
 class Resource(NamedTuple):

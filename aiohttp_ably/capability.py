@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 from . import _json
-from ._resource import Index, Resource
+from ._resource import Index, Resource, is_plain
 from .errors import InvalidCapability
 
 ALL = "*"
@@ -105,8 +105,22 @@ class Capability(Mapping[str, frozenset[str]]):
     def text(self) -> str:
         """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
         if self._text is None:
-            self._text = _json.dumps({r: sorted(self._operations[r]) for r in sorted(self._operations)})
+            self._text = _json.dumps(self.to_dict())
         return self._text
+
+    def to_dict(self) -> dict[str, list[str]]:
+        """The same as an object for JSON, resources and operations sorted."""
+        return {resource: sorted(self._operations[resource]) for resource in sorted(self._operations)}
+
+    @classmethod
+    def from_dict(cls, members: object) -> Capability:
+        """What `to_dict` gave, read back; operations are not judged again.
+
+        Raises InvalidCapability where `members` is not what `to_dict` gives.
+        """
+        if not isinstance(members, dict) or not all(isinstance(named, list) for named in members.values()):
+            raise InvalidCapability("not a capability as it is kept: an object of lists of operations")
+        return cls._of({resource: frozenset(named) for resource, named in members.items() if named})
 
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
@@ -123,6 +137,10 @@ class Capability(Mapping[str, frozenset[str]]):
     def covers(self, other: Capability) -> bool:
         """Whether everything `other` allows is allowed here too."""
         return not other - self
+
+    def plain(self) -> Capability:
+        """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
+        return self._of({name: allowed for name, allowed in self._operations.items() if is_plain(name)})
 
     def without(self, *resources: str) -> Capability:
         """What is left when `resources`, and all they contain, are given back.
@@ -224,7 +242,7 @@ def nearest(operation: str) -> str:
 
 def _from_wire(resource: str, named: object) -> frozenset[str]:
     operations = [named] if isinstance(named, str) else named
-    if not _is_text(resource) or not isinstance(operations, (list, tuple)) or not operations:
+    if not _is_text(resource) or not isinstance(operations, (list, tuple, set)) or not operations:
         raise InvalidCapability(
             f"capability of {str(resource)[:100]!r} must be a list of operations such as {_EXAMPLE}"
         )
@@ -233,7 +251,7 @@ def _from_wire(resource: str, named: object) -> frozenset[str]:
             raise InvalidCapability(f"an operation on {resource[:100]!r} is not text; expected {_EXAMPLE}")
         if operation not in OPERATIONS:
             raise InvalidCapability(f"unknown operation {operation[:100]!r}; {nearest(operation[:100])}")
-    if ALL in operations and len(operations) > 1:
+    if ALL in operations and len(set(operations)) > 1:
         raise InvalidCapability(f"operation '*' on {resource[:100]!r} must stand alone")
     return frozenset(operations)
 

@@ -10,6 +10,8 @@
     ├── Unavailable               503 · 50300   a part we depend on failed: an SDK asks again
     └── InvalidCredential         401 · 40101   a mac, signature, grant or token that does not verify
 
+UsageError stands beside them: a mistake in the app, not an answer to its client.
+
 Codes are those of the Ably error catalogue; 403 with 40300 is what makes an SDK give up (RSA4d).
 """
 
@@ -84,6 +86,10 @@ class Unavailable(AuthError):
 
     code = 50300
     status = 503
+
+
+class UsageError(TypeError):
+    """The app uses the plugin in a way that cannot work. A bug to mend: no answer to a client says it."""
 
 
 class InvalidCredential(AuthError):

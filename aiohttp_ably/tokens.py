@@ -191,8 +191,8 @@ def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
         raise InvalidCredential("the JWT has expired")
     text, client_id = payload.get(CAPABILITY_CLAIM), payload.get(CLIENT_ID_CLAIM)
     try:
-        capability = None if text is None else Capability.parse(text)
-    except InvalidCapability:
+        capability = None if text is None else Capability.from_dict(_json.loads(text))
+    except (TypeError, ValueError):
         raise InvalidCredential(f"the JWT's {CAPABILITY_CLAIM} is not a capability") from None
     if client_id is not None and not isinstance(client_id, str):
         raise InvalidCredential(f"the JWT's {CLIENT_ID_CLAIM} is not text")

@@ -1,0 +1,205 @@
+"""The values Ably SDKs put into an auth request, each in its own dialect, read into one meaning."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from urllib.parse import parse_qsl
+
+from . import _json
+from .capability import ALL, Capability
+from .errors import BadRequest, InvalidCapability
+from .tokens import MAX_TTL
+
+Params = dict[str, list[object]]
+"""What was sent, by name, in the order it was sent."""
+
+MAX_PARAMS = 4096
+NOTHING = Capability()
+_NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
+
+# What browsers make of a missing value (`undefined`, `null`), and others of none at all.
+_ABSENT = ("", "undefined", "null", None)
+
+# ably-php and hand-written clients append `?a=1` to a URL that has a query already.
+_SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")
+_NESTED = re.compile(r"capability\[(?P<resource>.*)\]\[\]", re.DOTALL)
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
+_TIMEDELTA = re.compile(
+    r"((?P<days>[0-9]{1,6}) days?, )?"
+    r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{2}):(?P<seconds>[0-9]{2}(\.[0-9]{1,6})?)"
+)
+
+
+def is_absent(value: object) -> bool:
+    """Whether `value` is how an SDK writes "nothing"."""
+    return isinstance(value, (str, type(None))) and value in _ABSENT
+
+
+def read_query(text: str) -> Params:
+    """A query string, still percent-encoded."""
+    return _read_pairs(_SECOND_QUERY.sub("&", text), "query")
+
+
+def read_form(body: bytes) -> Params:
+    """An `application/x-www-form-urlencoded` body."""
+    try:
+        return _read_pairs(body.decode("ascii"), "form")
+    except UnicodeDecodeError:
+        raise BadRequest("the form body must be percent-encoded UTF-8") from None
+
+
+def read_json(body: bytes) -> Params:
+    """A JSON body: an object whose members are the params."""
+    try:
+        members = _json.loads(body)
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(members, dict):
+        raise BadRequest('the JSON body must be an object such as {"capability":{"chat:1":["publish"]}}')
+    return {name: [value] for name, value in members.items()}
+
+
+def _read_pairs(text: str, where: str) -> Params:
+    params: Params = {}
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMS)
+    except UnicodeDecodeError:
+        raise BadRequest(f"the {where} is not percent-encoded UTF-8") from None
+    except ValueError:
+        raise BadRequest(f"the {where} has more than {MAX_PARAMS} fields") from None
+    for name, value in pairs:
+        params.setdefault(name, []).append(value)
+    return params
+
+
+def read_capability(params: Params) -> Capability:
+    """What is asked: `capability` in any dialect, and the shorthand `channel` with `operations` (TK2b).
+
+    `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
+    """
+    asked = _nested(params)
+    value = last(params, "capability")
+    if not is_absent(value):
+        asked |= parse_capability(value)
+    if channels := _names(params, "channel"):
+        operations = _names(params, "operations", split=True) or [ALL]
+        asked |= Capability.parse(dict.fromkeys(channels, operations))
+    return NOTHING if asked == _NOTHING_IN_PARTICULAR else asked
+
+
+def parse_capability(value: object) -> Capability:
+    """One capability: an object, JSON text, or the text Python makes of a dict."""
+    if isinstance(value, Mapping):
+        return Capability.parse(value)
+    if not isinstance(value, str):
+        raise InvalidCapability("capability must be a JSON object, or its text")
+    if value == "[object Object]":
+        raise InvalidCapability(
+            "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
+            " give it to authorize() as a token param"
+        )
+    if value.startswith(("{'", '{"')) and "'" in value:
+        literal = _python_literal(value)
+        if literal is not None:
+            return Capability.parse(literal)
+    return Capability.parse(value)
+
+
+def _python_literal(text: str) -> dict[str, object] | None:
+    """The dict whose repr `text` is, as ably-python sends it; None where it is not one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            tree = ast.parse(text, mode="eval").body
+            if not isinstance(tree, ast.Dict):
+                return None
+            pairs = [
+                (key.value, ast.literal_eval(value))
+                for key, value in zip(tree.keys, tree.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    if len(pairs) != len(tree.keys):
+        return None
+    if len(dict(pairs)) != len(pairs):
+        raise InvalidCapability("capability names a resource twice")
+    return dict(pairs)
+
+
+def _nested(params: Params) -> Capability:
+    """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
+    resources: dict[str, list[object]] = {}
+    for name, values in params.items():
+        if match := _NESTED.fullmatch(name):
+            resources[match["resource"]] = [value for value in values if value != ""]
+    resources = {resource: operations for resource, operations in resources.items() if operations}
+    return Capability.parse(resources) if resources else NOTHING
+
+
+def read_ttl(params: Params, *, seconds: bool) -> int | None:
+    """The asked life of the token in milliseconds (TK2a).
+
+    `seconds` says that the SDK counts in those; but more of them than Ably's 24 hours must be milliseconds,
+    since the documentation of ably-cocoa tells its users so.
+    """
+    value = last(params, "ttl")
+    if is_absent(value):
+        return None
+    text = str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    if _NUMBER.fullmatch(text):
+        number = float(text)
+        return int(number * 1000 if seconds and number * 1000 <= MAX_TTL else number) or None
+    if match := _TIMEDELTA.fullmatch(text):
+        days, hours, minutes = (int(match[unit] or 0) for unit in ("days", "hours", "minutes"))
+        return int((((days * 24 + hours) * 60 + minutes) * 60 + float(match["seconds"])) * 1000)
+    raise BadRequest(f"ttl {text[:50]!r} is not a number of milliseconds such as 3600000")
+
+
+def read_client_id(params: Params, header: str | None) -> str | None:
+    """The client id asked for, under every name it goes by; raises BadRequest where two differ."""
+    given = [last(params, "clientId"), last(params, "client_id"), header]
+    named = {value for value in given if not is_absent(value)}
+    if len(named) > 1:
+        raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
+    if not named:
+        return None
+    client_id = named.pop()
+    if not isinstance(client_id, str):
+        raise BadRequest("clientId must be text")
+    return client_id
+
+
+def read_drop(params: Params) -> tuple[str, ...]:
+    """The resources given back: `drop` once or repeated, or a JSON list of them."""
+    return tuple(dict.fromkeys(_names(params, "drop")))
+
+
+def last(params: Params, name: str) -> object:
+    """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
+    return params[name][-1] if params.get(name) else None
+
+
+def _names(params: Params, name: str, *, split: bool = False) -> list[str]:
+    names: list[str] = []
+    for value in params.get(name, ()):
+        for one in _listed(value, name):
+            if not isinstance(one, str):
+                raise BadRequest(f"{name} must be text, or a list of texts")
+            names += [part.strip() for part in one.split(",")] if split else [one]
+    return [one for one in names if one]
+
+
+def _listed(value: object, name: str) -> Iterable[object]:
+    if is_absent(value):
+        return ()
+    if isinstance(value, str) and value.startswith('["'):
+        try:
+            value = _json.loads(value)
+        except ValueError as error:
+            raise BadRequest(f'{name} is not a JSON list such as ["chat:1","chat:2"]: {error}') from None
+    return value if isinstance(value, list) else (value,)

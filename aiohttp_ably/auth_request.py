@@ -1,0 +1,195 @@
+"""What a client asks of the auth server, in the spec's terms (RSA8c), whatever dialect its SDK speaks."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from ._dialects import (
+    NOTHING,
+    Params,
+    is_absent,
+    last,
+    parse_capability,
+    read_capability,
+    read_client_id,
+    read_drop,
+    read_form,
+    read_json,
+    read_query,
+    read_ttl,
+)
+from .capability import MAX_RESOURCES, Capability
+from .errors import BadRequest, TooLarge
+from .keys import ApiKey, KeyRing
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from .signed_grant import Grant
+
+MAX_BODY = 128 * 1024
+"""The most that an Ably SDK sends or accepts, in bytes."""
+GRANT_HEADER = "Ably-Grant"
+
+_HANDLING = re.compile(r"(?:^|[,;\s])handling\s*=\s*\"?(strict|lenient)\b", re.IGNORECASE)
+_FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(kw_only=True)
+class AuthRequest:
+    """One request for a token, or one handler's use of what a client may do.
+
+    The client's part is `asked`, `drop`, `ttl` (ms), `requested_client_id`, `strict` and `params`; nothing in
+    it is trusted. The server's part is `client_id`, as `identify` gave it, `keys` and `now` (seconds since
+    the epoch). `set_cookie` and `set_header` collect what goes back with the response.
+    """
+
+    asked: Capability = NOTHING
+    drop: tuple[str, ...] = ()
+    ttl: int | None = None
+    requested_client_id: str | None = None
+    strict: bool | None = None
+    wants_jwt: bool = False
+    params: Mapping[str, object] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secure: bool = False
+    request: web.Request | None = field(default=None, repr=False)
+
+    client_id: str | None = None
+    keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # known once identified
+    now: float = 0.0
+
+    grant: Grant | None = field(default=None, repr=False)
+    carried_by_token: bool = False
+    token_claims: dict[str, object] = field(default_factory=dict, repr=False)
+    session_changed: bool = False
+    reply_headers: dict[str, str] = field(default_factory=dict, repr=False)
+    reply_cookies: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def key(self) -> ApiKey:
+        """The key that signs for this request."""
+        return self.keys.newest
+
+    @classmethod
+    def of(cls, request: web.Request) -> AuthRequest:
+        """The surroundings of `request` alone: nothing is read from it, nothing is asked."""
+        return cls(
+            request=request,
+            headers=request.headers,
+            cookies=request.cookies,
+            secure=request.secure,
+        )
+
+    @classmethod
+    async def read(cls, request: web.Request) -> AuthRequest:
+        """Read what `request` asks: query and body merged, the body over the query.
+
+        Raises BadRequest for what is malformed and TooLarge over 128 KiB.
+        """
+        auth = cls.of(request)
+        params = read_query(request.rel_url.raw_query_string)
+        if request.body_exists:
+            body = await _body(request)
+            params |= read_body(request.headers.get("Content-Type", ""), body)
+        auth.ask(params)
+        return auth
+
+    def ask(self, params: Params) -> None:
+        """Take `params` for what the client asks, beside the headers already here."""
+        self.params = {name: values[-1] for name, values in params.items()}
+        if "Ably-Capability" in self.headers and is_absent(last(params, "capability")):
+            params = params | {"capability": [_header_capability(self.headers["Ably-Capability"])]}
+        self.asked = read_capability(params)
+        if len(self.asked) > MAX_RESOURCES:
+            raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for at once")
+        self.drop = read_drop(params)
+        if both := sorted(set(self.drop) & set(self.asked)):
+            raise BadRequest(
+                f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
+            )
+        self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, self.headers))
+        self.requested_client_id = read_client_id(params, _header_client_id(self.headers))
+        if match := _HANDLING.search(self.headers.get("Prefer", "")):
+            self.strict = match[1].lower() == "strict"
+        accept = self.headers.get("Accept", "")
+        self.wants_jwt = "application/jwt" in accept and "application/json" not in accept
+
+    def set_cookie(self, name: str, value: str, **attributes: Any) -> None:
+        """Send a cookie back, its attributes as `http.cookies.Morsel` names them."""
+        self.reply_cookies[name] = (value, attributes)
+
+    def set_header(self, name: str, value: str) -> None:
+        """Send a header back."""
+        self.reply_headers[name] = value
+
+
+def read_body(content_type: str, body: bytes) -> Params:
+    """The params in a POST body: a form or JSON, in UTF-8."""
+    kind, _, rest = content_type.partition(";")
+    kind = kind.strip().lower()
+    if not body:
+        return {}
+    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", rest, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise BadRequest(f"charset {charset[1][:50]!r} is not accepted; send UTF-8")
+    if kind == _FORM:
+        return read_form(body)
+    if kind == "application/json":
+        return read_json(body)
+    raise BadRequest(f"a body of type {kind[:100]!r} is not accepted; send {_FORM} or application/json")
+
+
+async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > MAX_BODY:
+        raise too_large()
+    if request.content.at_eof():  # somebody has read it before us
+        body = await request.read()
+    else:
+        received = bytearray()
+        async for chunk in request.content.iter_any():
+            received += chunk
+            if len(received) > MAX_BODY:
+                raise too_large()
+        body = bytes(received)
+    if len(body) > MAX_BODY:
+        raise too_large()
+    return body
+
+
+def too_large() -> TooLarge:
+    """The refusal of a body over the limit."""
+    return TooLarge(f"the body is over {MAX_BODY} bytes; ask for fewer resources at once")
+
+
+def _header_capability(text: str) -> object:
+    try:
+        return parse_capability(unquote(text, errors="strict"))
+    except UnicodeDecodeError:
+        raise BadRequest("Ably-Capability is not percent-encoded UTF-8") from None
+
+
+def _header_client_id(headers: Mapping[str, str]) -> str | None:
+    """The client id that ably-java sends beside the params, in base64 (RSA7e2)."""
+    text = headers.get("X-Ably-ClientId")
+    if not text:
+        return None
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        raise BadRequest("X-Ably-ClientId must be a client id in base64") from None
+
+
+def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:
+    """Whether the SDK counts in seconds: ably-ruby, or ably-cocoa, which on GET sends its `format` too."""
+    agent = headers.get("Ably-Agent") or headers.get("User-Agent", "")
+    return agent.startswith(("Ruby", "ably-ruby", "ably-cocoa")) or last(params, "format") in (
+        "json",
+        "msgpack",
+    )

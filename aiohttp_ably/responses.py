@@ -1,0 +1,85 @@
+"""Responses: the one place that turns a refusal into one, and what goes along with every answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from .auth_request import GRANT_HEADER, AuthRequest
+from .capability import Capability
+from .errors import AuthError, error_body, error_headers
+from .issuers import JSON
+from .stores import cookie_text
+
+DENIED_HEADER = "Ably-Denied"
+OMITTED_HEADER = "Ably-Denied-Omitted"
+REAUTHORIZE_HEADER = "Ably-Reauthorize"
+EXPOSED = ", ".join(
+    (
+        DENIED_HEADER,
+        OMITTED_HEADER,
+        GRANT_HEADER,
+        REAUTHORIZE_HEADER,
+        "X-Ably-ErrorCode",
+        "X-Ably-ErrorMessage",
+    )
+)
+NEVER_CACHED = {
+    "Cache-Control": "private, no-cache, no-store, must-revalidate",
+    "Vary": "Origin, Cookie",
+}
+_DENIED_LIMIT = 2048
+
+
+def json_response(
+    body: bytes, *, status: int = 200, content_type: str = JSON, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """A response no cache keeps. Its type has no charset: some SDKs compare the exact text."""
+    return web.Response(
+        body=body, status=status, content_type=content_type, headers={**NEVER_CACHED, **(headers or {})}
+    )
+
+
+def error_response(refusal: AuthError, *, headers: Mapping[str, str] | None = None) -> web.Response:
+    """What a client sees of `refusal`."""
+    return refused(refusal.code, refusal.status, refusal.message, headers=headers)
+
+
+def refused(
+    code: int, status: int, message: str, *, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """An error in the form that SDKs read in the body, and browsers in the headers (RSA4e)."""
+    return json_response(
+        error_body(code, status, message),
+        status=status,
+        headers={**error_headers(code, message), **(headers or {})},
+    )
+
+
+def denied_headers(denied: Capability) -> dict[str, str]:
+    """Headers that name what was asked and is not in the token.
+
+    A client's parser of headers has its limits, so of very much only a part is named, and the rest counted.
+    """
+    if not denied:
+        return {}
+    named: dict[str, list[str]] = {}
+    length = 2
+    for resource, operations in denied.to_dict().items():
+        length += len(json.dumps({resource: operations}))
+        if length > _DENIED_LIMIT:
+            break
+        named[resource] = operations
+    headers = {DENIED_HEADER: json.dumps(named, separators=(",", ":"))}
+    if omitted := len(denied) - len(named):
+        headers[OMITTED_HEADER] = str(omitted)
+    return headers
+
+
+def write_reply(auth: AuthRequest, response: web.StreamResponse) -> None:
+    """Put the headers and cookies that `auth` collected on `response`, whose headers are not sent yet."""
+    response.headers.update(auth.reply_headers)
+    for name, (value, attributes) in auth.reply_cookies.items():
+        response.headers.add("Set-Cookie", cookie_text(name, value, dict(attributes)))

@@ -1,0 +1,194 @@
+"""The auth server: who is asking, what the strategy says, what is issued, and the route that answers it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from ._calls import settled, timeout
+from .auth_request import AuthRequest, too_large
+from .carriers import JWTCarrier
+from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, Unavailable, UsageError
+from .issuers import Issued, Issuer, JWTIssuer
+from .keys import ApiKey, KeyRing
+from .origins import METHODS, Origins, preflight
+from .responses import denied_headers, error_response, json_response, refused, write_reply
+from .strategies import ClientSigned, Decision, Strategy
+from .tokens import checked_client_id
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
+KeyFor = Callable[[web.Request], Keys | Awaitable[Keys | None] | None]
+Identify = Callable[[web.Request], str | Awaitable[str | None] | None]
+
+
+class AblyAuth:
+    """An auth server for Ably inside an aiohttp app; `setup()` makes it, and documents its options."""
+
+    def __init__(
+        self,
+        *,
+        key: Keys | KeyFor,
+        identify: Identify,
+        strategy: Strategy,
+        issuer: Issuer,
+        origins: Iterable[str],
+        anonymous: bool,
+        wildcard_client_id: bool,
+        timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
+        problems = []
+        self._key: KeyRing | KeyFor | None = None
+        try:
+            self._key = key if callable(key) else KeyRing.of(key)
+        except (TypeError, ValueError) as error:
+            problems.append(f"key=: {error}")
+        try:
+            self._origins = Origins(origins)
+        except ValueError as error:
+            problems.append(f"origins=: {error}")
+        if not callable(identify):
+            problems.append(
+                f"identify= is a function of the request that returns a client id, got {identify!r}"
+            )
+        if not isinstance(strategy, Strategy):
+            problems.append(
+                "strategy= is one of ServerDetermined, ServerStored, ClientStored and ClientSigned, with its"
+                f" function; got {strategy!r}"
+            )
+        if not hasattr(issuer, "issue"):
+            problems.append(
+                f"issuer= is a TokenRequestIssuer, JWTIssuer or TokenDetailsIssuer, got {issuer!r}"
+            )
+        carrier = strategy.store if isinstance(strategy, ClientSigned) else None
+        if isinstance(carrier, JWTCarrier) and not isinstance(issuer, JWTIssuer):
+            problems.append(
+                "JWTCarrier keeps grants in the JWT that is issued, so it needs issuer=JWTIssuer()"
+            )
+        if not timeout > 0:
+            problems.append(f"timeout= is a number of seconds over 0, got {timeout!r}")
+        if problems:
+            raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
+        self._identify = identify
+        self.strategy = strategy
+        self.issuer = issuer
+        self.anonymous = anonymous
+        self.wildcard_client_id = wildcard_client_id
+        self.timeout = timeout
+        self.clock = clock
+
+    async def handler(self, request: web.Request) -> web.StreamResponse:
+        """The auth route: GET and POST answer with a token; OPTIONS and HEAD issue nothing."""
+        cors = {}
+        try:
+            cors = dict(self._origins.check(request))
+            if request.method not in ("GET", "POST"):
+                return _without_token(request, cors)
+            auth = await _read(request)
+            issued, decision = await self.dependable(self._answer(auth))
+            response = json_response(
+                issued.body,
+                content_type=issued.content_type,
+                headers={**cors, **denied_headers(decision.denied)},
+            )
+            write_reply(auth, response)
+            return response
+        except AuthError as refusal:
+            log.info("refused (%d, %d): %s", refusal.status, refusal.code, refusal.message)
+            return error_response(refusal, headers=cors)
+        except UsageError:
+            log.exception("the auth route cannot work as it is set up")
+            return error_response(Unavailable("the auth server is not set up right"), headers=cors)
+
+    async def identify(self, auth: AuthRequest) -> None:
+        """Say on `auth` whose request it is, under which keys, and when.
+
+        Raises BadRequest for a request of no tenant, Forbidden for a client id that Ably would not take.
+        """
+        request = auth.request
+        if request is None:
+            raise TypeError("only a client's own request says who it is")
+        auth.now = self.clock()
+        keys = self._key
+        if not isinstance(keys, KeyRing):
+            found = await settled(keys(request))  # type: ignore[misc]
+            if found is None:
+                raise BadRequest("this request belongs to no tenant that this server knows")
+            keys = KeyRing.of(found)
+        auth.keys = keys
+        auth.client_id = self._checked(await self._identified(request))
+
+    async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
+        """Decide and issue for an identified `auth`; raises what strategy and issuer raise, and Forbidden."""
+        if auth.client_id is None and not self.anonymous:
+            raise Forbidden("signed out: sign in first, then ask for a token")
+        if auth.requested_client_id not in (None, auth.client_id):
+            raise Forbidden(f"client id {auth.requested_client_id[:100]!r} is not that of the signed-in user")
+        decision = await self.strategy.decide(auth)
+        return await self.issuer.issue(auth, decision.capability), decision
+
+    async def dependable(self, work: Awaitable[T]) -> T:
+        """What `work` gives; raises Unavailable when a part it depends on fails or takes too long."""
+        try:
+            async with timeout(self.timeout):
+                return await work
+        except (AuthError, UsageError):
+            raise
+        except asyncio.TimeoutError:
+            log.error("no answer within %s s", self.timeout)
+            raise Unavailable(f"no answer within {self.timeout:g} s; try again") from None
+        except Exception as error:
+            log.exception("a part the auth server depends on failed")
+            raise Unavailable("a part the auth server depends on failed; try again") from error
+
+    async def _answer(self, auth: AuthRequest) -> tuple[Issued, Decision]:
+        await self.identify(auth)
+        return await self.issue(auth)
+
+    async def _identified(self, request: web.Request) -> str | None:
+        try:
+            return await settled(self._identify(request))
+        except web.HTTPException as error:
+            if error.status >= 500:
+                raise
+            return None  # how login libraries say "signed out": 401, 403, or a redirect to the login page
+
+    def _checked(self, client_id: str | None) -> str | None:
+        if client_id is None:
+            return None
+        if not isinstance(client_id, str):
+            raise TypeError(
+                f"identify= returned {type(client_id).__name__}; return the client id as text, or None"
+            )
+        if client_id == "*" and not self.wildcard_client_id:
+            raise Forbidden("client id '*' may act as any client; setup(wildcard_client_id=True) permits it")
+        try:
+            return checked_client_id(client_id)
+        except InvalidClientId as error:
+            raise Forbidden(error.message) from None
+
+
+async def _read(request: web.Request) -> AuthRequest:
+    try:
+        return await AuthRequest.read(request)
+    except web.HTTPRequestEntityTooLarge:
+        raise too_large() from None
+    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
+        raise BadRequest("the body did not arrive whole, or is not encoded as its headers say") from None
+
+
+def _without_token(request: web.Request, cors: dict[str, Any]) -> web.Response:
+    if request.method == "OPTIONS":
+        return json_response(b"", headers={**cors, **preflight(request)})
+    if request.method == "HEAD":
+        return json_response(b"", headers={**cors, "Allow": METHODS})
+    message = f"{request.method} is not answered here; send GET or POST"
+    return refused(40500, 405, message, headers={**cors, "Allow": METHODS})

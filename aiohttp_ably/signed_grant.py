@@ -1,0 +1,157 @@
+"""A capability the client keeps, signed by the server: signing, verifying, rotation, encryption."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from . import _json
+from .capability import Capability
+from .errors import InvalidCredential
+from .keys import KeyRing
+
+_MIN_SECRET = 16
+_MAX_PAYLOAD = 1 << 20
+_PLAIN, _DEFLATED, _ENCRYPTED = "j", "z", "e"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a signed grant says. `issued`, when its chain began, and `expires` in seconds since the epoch."""
+
+    capability: Capability
+    issued: int
+    expires: int
+
+
+class SignedGrants:
+    """Signs grants and verifies them: HMAC-SHA256 over `<clientId>:<payload>`.
+
+    The text of a grant is `<payload>.<digest>`, the digest in URL-safe base64 without padding. The payload is
+    signed as it travels: a letter and the URL-safe base64 of the compact JSON of capability, key name, issued
+    and expires, plain (`j`), deflated where that is shorter (`z`), or encrypted (`e`, Fernet). It holds no
+    colon, so that no other client id and payload give the same text.
+
+    `secret` is one secret of 16 bytes or more, or several: the newest signs, all verify. A grant lasts for
+    `lifetime` from its last renewal, and its chain of renewals ends `limit` after it began. `encrypt` hides
+    from the client what it holds. Raises ValueError for a short secret or a `limit` under the `lifetime`.
+    """
+
+    def __init__(
+        self,
+        secret: str | bytes | Iterable[str | bytes],
+        *,
+        lifetime: timedelta = timedelta(hours=24),
+        limit: timedelta = timedelta(days=7),
+        encrypt: bool = False,
+    ) -> None:
+        several = (secret,) if isinstance(secret, (str, bytes)) else secret
+        self._secrets = [one.encode() if isinstance(one, str) else bytes(one) for one in several]
+        if not self._secrets or any(len(one) < _MIN_SECRET for one in self._secrets):
+            raise ValueError(
+                f"a grant's secret has at least {_MIN_SECRET} bytes; make one with"
+                " secrets.token_urlsafe(32) and keep it out of the code"
+            )
+        if not timedelta(seconds=1) <= lifetime <= limit:
+            raise ValueError("lifetime= must be at least a second, and no longer than limit=")
+        self.lifetime = int(lifetime.total_seconds())
+        self.limit = int(limit.total_seconds())
+        self._fernet = MultiFernet([_fernet(one) for one in self._secrets]) if encrypt else None
+
+    def sign(
+        self,
+        client_id: str | None,
+        key_name: str,
+        capability: Capability,
+        *,
+        now: float,
+        issued: int | None = None,
+    ) -> tuple[str, Grant]:
+        """The text of a grant, and what it says. `issued` is when its chain began; None begins one now."""
+        issued = int(now) if issued is None else issued
+        grant = Grant(capability, issued, min(int(now) + self.lifetime, issued + self.limit))
+        payload = self._pack(
+            {
+                "capability": capability.to_dict(),
+                "key": key_name,
+                "issued": grant.issued,
+                "expires": grant.expires,
+            }
+        )
+        return f"{payload}.{_digest(self._secrets[0], client_id, payload)}", grant
+
+    def verify(self, text: str, client_id: str | None, keys: KeyRing, *, now: float) -> Grant:
+        """What `text` grants to `client_id` at `now` under one of `keys`.
+
+        The digest is compared, in constant time, before anything in the payload is read. Raises
+        InvalidCredential for another client's, a changed, expired, or malformed grant.
+        """
+        payload, _, digest = text.rpartition(".")
+        given = digest.encode("utf-8", "replace")
+        expected = [_digest(one, client_id, payload).encode() for one in self._secrets]
+        if not any(hmac.compare_digest(one, given) for one in expected):
+            raise InvalidCredential("the grant was not signed here for this client, or it was changed")
+        members = self._unpack(payload)
+        if members["expires"] <= now or members["issued"] + self.limit <= now:
+            raise InvalidCredential("the grant has expired")
+        if keys.get(members["key"]) is None:
+            raise InvalidCredential("the grant belongs to another Ably key")
+        return Grant(Capability.from_dict(members["capability"]), members["issued"], members["expires"])
+
+    def _pack(self, members: dict[str, object]) -> str:
+        plain = _json.dumps(members).encode()
+        deflated = zlib.compress(plain, 9)
+        if self._fernet is not None:
+            return _ENCRYPTED + self._fernet.encrypt(min(plain, deflated, key=len)).decode().rstrip("=")
+        if len(deflated) < len(plain):
+            return _DEFLATED + _encode(deflated)
+        return _PLAIN + _encode(plain)
+
+    def _unpack(self, payload: str) -> dict[str, Any]:
+        kind, data = payload[:1], payload[1:]
+        if kind == _ENCRYPTED:
+            if self._fernet is None:
+                raise InvalidCredential("the grant is encrypted, and encrypt=True is not set")
+            try:
+                packed = self._fernet.decrypt(_padded(data))
+            except InvalidToken:
+                raise InvalidCredential("the grant was encrypted under another secret") from None
+            kind = _PLAIN if packed.startswith(b"{") else _DEFLATED
+        else:
+            packed = base64.urlsafe_b64decode(_padded(data))
+        # Only what was signed here gets this far, so it is read as it was written.
+        members: dict[str, Any] = json.loads(_inflate(packed) if kind == _DEFLATED else packed)
+        return members
+
+
+def _fernet(secret: bytes) -> Fernet:
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"aiohttp-ably grant encryption").derive(secret)
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+def _digest(secret: bytes, client_id: str | None, payload: str) -> str:
+    text = f"{client_id or ''}:{payload}".encode("utf-8", "replace")
+    return _encode(hmac.digest(secret, text, hashlib.sha256))
+
+
+def _inflate(data: bytes) -> bytes:
+    return zlib.decompressobj().decompress(data, _MAX_PAYLOAD)
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _padded(text: str) -> str:
+    return text + "=" * (-len(text) % 4)

@@ -1,0 +1,279 @@
+"""The reauthorization strategies: one rule, and four places to keep what a client holds.
+
+held = what the client is trusted to have already; what is asked and not held is checked; the token carries
+base, held and allowed; that is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ._calls import settled
+from ._dialects import NOTHING
+from .auth_request import AuthRequest
+from .capability import ALL, Capability, Operations
+from .carriers import Carrier, GrantCarrier
+from .errors import CapabilityDenied, Forbidden, UsageError
+from .signed_grant import SignedGrants
+from .stores import CapabilityStore
+
+log = logging.getLogger(__name__)
+
+Asked = Capability | Mapping[str, Operations]
+Authorize = Callable[[AuthRequest, Capability], Awaitable[Asked] | Asked]
+Resolve = Callable[[AuthRequest], Awaitable[Asked] | Asked]
+OnDenied = Literal["narrow", "refuse"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a token will carry, and what was asked and is not in it."""
+
+    capability: Capability
+    denied: Capability
+
+
+class Strategy:
+    """The one rule. What differs is where the client's part is held: `held`, `keep`, `grant`, `withdraw`.
+
+    `authorize(auth, asked)` gets what must be checked and returns the part that is allowed. `base` is what
+    every client has without asking: a capability, or a function of the AuthRequest. `on_denied` says what a
+    denied ask does: "narrow" leaves it out of the token, "refuse" answers 401 with 40160. With
+    `allow_wildcards` patterns and unusual names are passed on to `authorize`, not denied outright.
+    """
+
+    def __init__(
+        self,
+        authorize: Authorize,
+        *,
+        base: Asked | Resolve | None = None,
+        on_denied: OnDenied = "narrow",
+        allow_wildcards: bool = False,
+    ) -> None:
+        if not callable(authorize):
+            raise TypeError(
+                f"{type(self).__name__} needs a function of (auth, asked) that returns what is allowed, or"
+                f" ChannelRules; got {authorize!r}"
+            )
+        if on_denied not in ("narrow", "refuse"):
+            raise ValueError(f"on_denied={on_denied!r} is neither 'narrow' nor 'refuse'")
+        if not isinstance(base, (Mapping, type(None))) and not callable(base):
+            raise TypeError(f"base= is a capability or a function of the AuthRequest, got {base!r}")
+        self.authorize = authorize
+        self.base: Capability | Resolve = base if callable(base) else Capability(base)
+        self.on_denied = on_denied
+        self.allow_wildcards = allow_wildcards
+
+    async def decide(self, auth: AuthRequest) -> Decision:
+        """Apply the rule to what `auth` asks, and keep the outcome.
+
+        Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
+        token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
+        """
+        base = await self._base(auth)
+        held = (await self.held(auth)).without(*auth.drop)
+        trusted = base | held
+        allowed = await self.check(auth, auth.asked - trusted)
+        total = trusted | allowed
+        denied = _unmet(auth.asked, total)
+        if not total:
+            log.warning(
+                "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
+                " client connect before it asks",
+                auth.client_id,
+            )
+            raise Forbidden("nothing is granted to this client, and a token needs at least one right")
+        if denied and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
+            raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
+        kept = await self.keep(auth, held, allowed)
+        return Decision(self.narrowed(auth, base | kept | allowed), denied)
+
+    async def capability(self, auth: AuthRequest) -> Capability:
+        """What the client holds now, its base included."""
+        return await self._base(auth) | await self.held(auth)
+
+    async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
+        """Whether the client may do `operation` on `resource` now."""
+        return (await self.capability(auth)).allows(operation, resource)
+
+    async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
+        """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
+        if not self.allow_wildcards:
+            asked = asked.plain()
+        if not asked:
+            return NOTHING
+        allowed = await settled(self.authorize(auth, asked))
+        if not isinstance(allowed, Mapping):
+            raise TypeError(
+                f"authorize returned {type(allowed).__name__}; return the allowed part of what is asked as a"
+                " Capability or a mapping, {} for none of it"
+            )
+        return Capability(allowed) & asked
+
+    async def held(self, auth: AuthRequest) -> Capability:
+        """What the client is trusted to have already, beside its base."""
+        return NOTHING
+
+    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
+        """Keep the outcome of a request; returns what is held then."""
+        return held
+
+    async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
+        """Let the client hold `capability` too; returns what it holds then, without its base."""
+        raise self._keeps_nothing()
+
+    async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
+        """Take `resources` from the client; returns what it holds then, without its base."""
+        raise self._keeps_nothing()
+
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+        """The part of `total` that the token carries: all of it."""
+        return total
+
+    async def _base(self, auth: AuthRequest) -> Capability:
+        if isinstance(self.base, Capability):
+            return self.base
+        return Capability(await settled(self.base(auth)))
+
+    def _keeps_nothing(self) -> UsageError:
+        return UsageError(
+            f"{type(self).__name__} keeps nothing that could be changed: change what your function answers,"
+            " and tell the client with get_auth(request).reauthorize()"
+        )
+
+
+class ServerDetermined(Strategy):
+    """Your server knows the whole list: `resolve(auth)` returns it, and every request gets it.
+
+    A client's `capability` only narrows its token. Where nothing of the list is in it, the token carries the
+    list, and the ask counts as denied.
+    """
+
+    def __init__(
+        self, resolve: Resolve, *, base: Asked | Resolve | None = None, on_denied: OnDenied = "narrow"
+    ) -> None:
+        if not callable(resolve):
+            raise TypeError(f"ServerDetermined needs a function of the AuthRequest, got {resolve!r}")
+        super().__init__(_nothing_more, base=base, on_denied=on_denied)
+        self.resolve = resolve
+
+    async def held(self, auth: AuthRequest) -> Capability:
+        """The list."""
+        return Capability(await settled(self.resolve(auth)))
+
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+        """What is in the ask too."""
+        return (total & auth.asked) or total if auth.asked else total
+
+
+class ClientStored(Strategy):
+    """The client keeps its list and sends all of it every time; all of it is checked every time."""
+
+    async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
+        """Whether base or `authorize` allows it: nothing is held to look it up in."""
+        asked = Capability({resource: operation}) - await self._base(auth)
+        return not (asked - await self.check(auth, asked))
+
+
+class _Kept(Strategy):
+    """A strategy that keeps what it granted, in a store."""
+
+    store: CapabilityStore
+
+    async def held(self, auth: AuthRequest) -> Capability:
+        """What the store has for this client."""
+        return await self.store.load(auth)
+
+    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
+        """Change the store by what changed; nothing changed, nothing written."""
+        if auth.drop:
+            held = await self.store.remove(auth, auth.drop)
+        if allowed:
+            held = await self.store.add(auth, allowed)
+        return held
+
+    async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
+        """Add to the store."""
+        return await self.store.add(auth, capability)
+
+    async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
+        """Take out of the store."""
+        return await self.store.remove(auth, resources)
+
+
+class ServerStored(_Kept):
+    """Your server keeps what each client holds, in `store`; only what is asked and not held is checked."""
+
+    def __init__(
+        self,
+        authorize: Authorize,
+        *,
+        store: CapabilityStore,
+        base: Asked | Resolve | None = None,
+        on_denied: OnDenied = "narrow",
+        allow_wildcards: bool = False,
+    ) -> None:
+        super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
+        if missing := [name for name in ("load", "add", "remove") if not hasattr(store, name)]:
+            raise TypeError(
+                f"store= has no {', '.join(missing)}: it must be a CapabilityStore, got {store!r}"
+            )
+        self.store = store
+
+    async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
+        """As for every strategy; but an anonymous client is allowed nothing that is filed by client id."""
+        if auth.client_id is None and self.store.keyed_by_client:
+            return NOTHING
+        return await super().check(auth, asked)
+
+
+class ClientSigned(_Kept):
+    """The client keeps what it holds, signed by the server; only what is asked and not in it is checked.
+
+    `secret` (one, or several with the newest first) signs the grant, as SignedGrants says; `encrypt` hides it
+    from the client, `secure=True` marks its cookie Secure behind a proxy that ends TLS. For its lifetime, its
+    cookie's name or another way to travel give a `carrier` in their place.
+    """
+
+    store: Carrier
+
+    def __init__(
+        self,
+        authorize: Authorize,
+        *,
+        secret: str | bytes | Iterable[str | bytes] | None = None,
+        encrypt: bool = False,
+        secure: bool | None = None,
+        carrier: Carrier | None = None,
+        base: Asked | Resolve | None = None,
+        on_denied: OnDenied = "narrow",
+        allow_wildcards: bool = False,
+    ) -> None:
+        super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
+        if (secret is None) == (carrier is None):
+            raise TypeError("ClientSigned needs either secret=, to sign with, or carrier=")
+        if secret is not None:
+            carrier = GrantCarrier(SignedGrants(secret, encrypt=encrypt), secure=secure)
+        assert carrier is not None  # noqa: S101  (for the type checker: exactly one was given)
+        self.store = carrier
+
+    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
+        """Sign what is held now, so that the grant's time begins anew."""
+        return self.store.renew(auth, held | allowed)
+
+
+async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
+    return NOTHING
+
+
+def _unmet(asked: Capability, total: Capability) -> Capability:
+    """The part of `asked` that `total` lacks. `*` asks for all one may have: any operation meets it."""
+    unmet: dict[str, frozenset[str]] = {}
+    for resource, operations in asked.items():
+        got = total.operations(resource)
+        if ALL not in got and not (ALL in operations and got):
+            unmet[resource] = operations - got
+    return Capability(unmet)
