@@ -21,6 +21,17 @@ def is_plain(text: str) -> bool:
     return bool(text) and not _UNUSUAL.match(text) and WILDCARD not in text.split(":")
 
 
+def without_params(text: str) -> str:
+    """The name in `[?rewind=1]name`; in `[meta?rewind=1]name`, `[meta]name`."""
+    if not text.startswith("["):
+        return text
+    qualifier, closed, name = text[1:].partition("]")
+    kept, asked, _ = qualifier.partition("?")
+    if not closed or not asked:
+        return text
+    return f"[{kept}]{name}" if kept else name
+
+
 class Resource(NamedTuple):
     """A channel name or pattern, split: `[qualifier]` in front, then segments between colons."""
 
@@ -30,7 +41,7 @@ class Resource(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Resource:
-        """Split `text`. The parameters in `[?rewind=1]name` or `[meta?…]name` are not part of the name."""
+        """Split `text`, whose parameters are not part of the name."""
         return _parse(text)
 
     @property
@@ -71,11 +82,9 @@ class Resource(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _parse(text: str) -> Resource:
-    qualifier, name = "", text
-    if text.startswith("["):
-        head, closed, rest = text[1:].partition("]")
-        if closed:
-            qualifier, name = head.partition("?")[0], rest
+    qualifier, name = "", without_params(text)
+    if name.startswith("[") and "]" in name:
+        qualifier, _, name = name[1:].partition("]")
     return Resource(text, qualifier, tuple(name.split(":")))
 
 

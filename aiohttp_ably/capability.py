@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 
 from . import _json
-from ._resource import Index, Resource, is_plain
+from ._resource import Index, Resource, is_plain, without_params
 from .errors import InvalidCapability
 
 ALL = "*"
@@ -124,7 +124,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
-        exact = self._operations.get(resource, _NONE)
+        exact = self._operations.get(without_params(resource), _NONE)
         if self._index is None:
             self._index = Index(self._operations)
         return exact | self._index.find(resource) if self._index else exact
