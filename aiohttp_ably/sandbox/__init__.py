@@ -7,5 +7,6 @@ The plugin never imports it. It answers as Ably does as far as that is documente
 from .clock import Clock, ManualClock, SystemClock
 from .log import Event, IssuedToken
 from .server import Sandbox
+from .tls import Certificate
 
-__all__ = ["Clock", "Event", "IssuedToken", "ManualClock", "Sandbox", "SystemClock"]
+__all__ = ["Certificate", "Clock", "Event", "IssuedToken", "ManualClock", "Sandbox", "SystemClock"]

@@ -124,7 +124,9 @@ class Channel:
         if batch.ids:
             self._by_ids[batch.ids] = batch
         self._channels.keep(self, batch)
-        self._fan_out(batch.frame(self.name), Flag.SUBSCRIBE, connection_id)
+        sender = self.attached.get(connection_id or "")
+        without = connection_id if sender and not sender.subscriber.echo else None
+        self._fan_out(batch.frame(self.name), Flag.SUBSCRIBE, without)
         return batch
 
     def tell_presence(
@@ -141,7 +143,7 @@ class Channel:
                 channelSerial=self.serial,
                 presence=items,
             )
-            self._fan_out(frame, Flag.PRESENCE_SUBSCRIBE, connection_id)
+            self._fan_out(frame, Flag.PRESENCE_SUBSCRIBE)
 
     def after(self, serial: str) -> list[Batch]:
         """What was published after that place, as far as it is kept."""
@@ -199,11 +201,10 @@ class Channel:
         if batch.ids:
             self._by_ids.pop(batch.ids, None)
 
-    def _fan_out(self, frame: Frame, mode: Flag, connection_id: str | None) -> None:
+    def _fan_out(self, frame: Frame, mode: Flag, without: str | None = None) -> None:
         for attachment in list(self.attached.values()):
-            subscriber = attachment.subscriber
-            if mode in attachment.granted and (subscriber.echo or subscriber.id != connection_id):
-                subscriber.send(frame)
+            if mode in attachment.granted and attachment.subscriber.id != without:
+                attachment.subscriber.send(frame)
 
 
 class Channels:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,12 +11,12 @@ from aiohttp.typedefs import Handler, Middleware
 from .. import _json
 from ..errors import error_body, error_headers
 from .failure import Failure
+from .log import LOG
 from .wire import loads, packb, unpackb
 
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"
 _METHODS = "GET, POST, PUT, PATCH, DELETE, OPTIONS"
-_LOG = logging.getLogger("aiohttp_ably.sandbox")
 
 
 async def read_body(request: web.Request) -> Any:
@@ -63,7 +62,7 @@ def manners(refused: Callable[[web.Request, Failure], None]) -> Middleware:
             code = 40009 if error.status == 413 else error.status * 100
             failure = Failure(code, error.status, error.reason)
         except Exception:
-            _LOG.exception("the sandbox failed on %s %s", request.method, request.rel_url.path)
+            LOG.exception("the sandbox failed on %s %s", request.method, request.rel_url.path)
             failure = Failure(50000, 500, "the sandbox failed; see its log")
         refused(request, failure)
         return refuse(failure)

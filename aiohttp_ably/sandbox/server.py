@@ -13,10 +13,12 @@ from ..capability import Capability
 from ..keys import ApiKey
 from .apps import App, Apps, Key, random_name
 from .clock import Clock, SystemClock
+from .connection import Connection
 from .failure import Failure
 from .http import add_cors_headers, manners
 from .log import Event, IssuedToken, Journal
 from .presented import Verifier
+from .realtime import Realtime
 from .rest import Rest
 from .revocation import Revocations
 from .token_service import TokenService
@@ -64,6 +66,7 @@ class Sandbox:
         self._tokens = TokenService(self.clock)
         revocations = Revocations(self.clock)
         self.verifier = Verifier(self.clock, self.apps, self._tokens, revocations)
+        self._realtime = Realtime(self.clock, self.verifier, self._journal, basic_over_http=basic_over_http)
         self._rest = Rest(
             self.clock,
             self.apps,
@@ -72,8 +75,8 @@ class Sandbox:
             revocations,
             self._journal,
             basic_over_http=basic_over_http,
-            on_revoked=lambda _: None,
-            on_deleted=lambda _: None,
+            on_revoked=self._realtime.enforce,
+            on_deleted=self._realtime.end_app,
             provisioned=self._address,
         )
 
@@ -119,6 +122,11 @@ class Sandbox:
         """The TokenRequests that were granted, oldest first; the last 10,000."""
         return self._journal.token_requests
 
+    @property
+    def connections(self) -> Mapping[str, Connection]:
+        """The realtime connections by id, those included that may still be resumed."""
+        return self._realtime.connections
+
     def add_key(self, key: KeyLike, capability: CapabilityLike = None) -> str:
         """Add an API key, to a new app when its app id is new; returns it whole.
 
@@ -131,6 +139,7 @@ class Sandbox:
         """Listen. Raises OSError when a port is taken."""
         app = web.Application(middlewares=[manners(self._refused)], client_max_size=_MAX_BODY)
         app.on_response_prepare.append(add_cors_headers)
+        app.router.add_get("/", self._realtime.handle)
         self._rest.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
@@ -147,6 +156,7 @@ class Sandbox:
         """End all connections, and listen no more."""
         runner, self._runner = self._runner, None
         if runner is not None:
+            await self._realtime.close()
             await runner.cleanup()
 
     async def __aenter__(self) -> Sandbox:

@@ -59,7 +59,7 @@ NOT_ATTACHED: Verdict = (91001, 400)
 LATE_PROMPT_FROM = 5_500
 """A credential with at least this many milliseconds left, but too few for a prompt 30 s before its end, is
 prompted for at half of what is left; with fewer there is no prompt."""
-IDENTITY_IS_FIXED = True
-"""An anonymous connection cannot become an identified one by AUTH, nor anybody's a certain client's."""
+STAYS_ANONYMOUS = True
+"""An anonymous connection cannot become an identified one by AUTH. One that may be anybody may."""
 PRESENCE_GRACE = 15_000
 """Milliseconds for which members of a dropped connection stay present."""
