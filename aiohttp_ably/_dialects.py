@@ -162,16 +162,15 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
 
 def read_client_id(params: Params, header: str | None) -> str | None:
     """The client id asked for, under every name it goes by; raises BadRequest where two differ."""
-    given = [last(params, "clientId"), last(params, "client_id"), header]
-    named = {value for value in given if not is_absent(value)}
+    named = set()
+    for value in (last(params, "clientId"), last(params, "client_id"), header):
+        if not is_absent(value):
+            if not isinstance(value, str):
+                raise BadRequest("clientId must be text")
+            named.add(value)
     if len(named) > 1:
         raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
-    if not named:
-        return None
-    client_id = named.pop()
-    if not isinstance(client_id, str):
-        raise BadRequest("clientId must be text")
-    return client_id
+    return named.pop() if named else None
 
 
 def read_drop(params: Params) -> tuple[str, ...]:

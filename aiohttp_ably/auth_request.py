@@ -14,7 +14,6 @@ from ._dialects import (
     Params,
     is_absent,
     last,
-    parse_capability,
     read_capability,
     read_client_id,
     read_drop,
@@ -168,9 +167,9 @@ def too_large() -> TooLarge:
     return TooLarge(f"the body is over {MAX_BODY} bytes; ask for fewer resources at once")
 
 
-def _header_capability(text: str) -> object:
+def _header_capability(text: str) -> str:
     try:
-        return parse_capability(unquote(text, errors="strict"))
+        return unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise BadRequest("Ably-Capability is not percent-encoded UTF-8") from None
 

@@ -73,9 +73,9 @@ async def ask(
     client: Client, capability: Any = None, *, user: str | None = "alice", method: str = "GET", **options: Any
 ) -> ClientResponse:
     """Ask the auth route for `capability`, as JSON text."""
-    params = dict(options.pop("params", {}))
+    params = list(dict(options.pop("params", {})).items())
     if capability is not None:
-        params["capability"] = capability if isinstance(capability, str) else json.dumps(capability)
+        params.append(("capability", capability if isinstance(capability, str) else json.dumps(capability)))
     headers = {**({"X-User": user} if user else {}), **options.pop("headers", {})}
     kind = "params" if method == "GET" else "data"
     return await client.request(method, PATH, headers=headers, **{kind: params}, **options)
