@@ -73,7 +73,9 @@ class Verifier:
         try:
             key = self._apps.key(name)
         except Failure as failure:
-            raise Failure(40101, 401, f"invalid credentials: {failure.message}") from None
+            # SDKs' own tests tell the two apart: a key of no app, and an app without that key.
+            code = 40400 if name.partition(".")[0] in self._apps else 40101
+            raise Failure(code, 401, f"invalid credentials: {failure.message}") from None
         if not hmac.compare_digest(key.api_key.secret.encode(), secret.encode("utf-8", "surrogatepass")):
             raise Failure(40101, 401, f"invalid credentials: the secret is not that of key {key.name}")
         return Grant(key, key.capability, ANYBODY)
