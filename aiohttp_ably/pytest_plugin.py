@@ -12,19 +12,14 @@ pytest loads this module wherever the package is installed, so it imports nothin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+import importlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import pytest
 
-_async_fixture: Any = pytest.fixture
-try:
-    import pytest_asyncio
-except ImportError:
-    pass
-else:
-    _async_fixture = pytest_asyncio.fixture
 
 if TYPE_CHECKING:
     from ably.realtime.realtime import AblyRealtime
@@ -33,6 +28,14 @@ if TYPE_CHECKING:
     from .sandbox import Sandbox
 
 _ANY = object()
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def _async_fixture(function: _F) -> _F:
+    fixture: Any = pytest.fixture
+    with contextlib.suppress(ImportError):
+        fixture = importlib.import_module("pytest_asyncio").fixture
+    return cast(_F, fixture(function))
 
 
 @_async_fixture

@@ -54,7 +54,7 @@ class Certificate:
         return context
 
     def write(self, path: str | Path) -> Path:
-        """Write the certificate without its key, for clients to trust (SSL_CERT_FILE, NODE_EXTRA_CA_CERTS)."""
+        """Write the certificate without its key, for clients to trust: SSL_CERT_FILE, for one."""
         path = Path(path)
         path.write_bytes(self.certificate)
         return path
