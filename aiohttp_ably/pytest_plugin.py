@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import pytest
 
-
 if TYPE_CHECKING:
     from ably.realtime.realtime import AblyRealtime
 
