@@ -105,13 +105,7 @@ class Strategy:
             asked = asked.plain()
         if not asked:
             return NOTHING
-        allowed = await settled(self.authorize(auth, asked))
-        if not isinstance(allowed, Mapping):
-            raise TypeError(
-                f"authorize returned {type(allowed).__name__}; return the allowed part of what is asked as a"
-                " Capability or a mapping, {} for none of it"
-            )
-        return Capability(allowed) & asked
+        return await _answer(self.authorize(auth, asked), "authorize") & asked
 
     async def held(self, auth: AuthRequest) -> Capability:
         """What the client is trusted to have already, beside its base."""
@@ -136,7 +130,7 @@ class Strategy:
     async def _base(self, auth: AuthRequest) -> Capability:
         if isinstance(self.base, Capability):
             return self.base
-        return Capability(await settled(self.base(auth)))
+        return await _answer(self.base(auth), "base=")
 
     def _keeps_nothing(self) -> UsageError:
         return UsageError(
@@ -162,7 +156,7 @@ class ServerDetermined(Strategy):
 
     async def held(self, auth: AuthRequest) -> Capability:
         """The list."""
-        return Capability(await settled(self.resolve(auth)))
+        return await _answer(self.resolve(auth), "resolve")
 
     def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
         """What is in the ask too."""
@@ -263,6 +257,16 @@ class ClientSigned(_Kept):
     async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
         """Sign what is held now, so that the grant's time begins anew."""
         return self.store.renew(auth, held | allowed)
+
+
+async def _answer(value: Awaitable[Asked] | Asked, name: str) -> Capability:
+    answer = await settled(value)
+    if not isinstance(answer, Mapping):
+        raise TypeError(
+            f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
+            " resource to operations, {} for nothing"
+        )
+    return Capability(answer)
 
 
 async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
