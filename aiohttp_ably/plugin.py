@@ -164,17 +164,32 @@ class ClientAuth:
             self.reauthorize()
         return after
 
-    def _handled_by(self, response: web.StreamResponse) -> None:
-        """Called with what the handler returned, whose session aiohttp-session is about to save."""
-        if self._auth.session_changed and not isinstance(response, web.Response):
-            raise UsageError(_SESSION_OF_A_STREAM)
+    def _handled_by(self, response: web.StreamResponse | None) -> None:
+        """Called with what the handler answered, whose session aiohttp-session is about to save.
+
+        None when it failed: then no grant goes out with the error page, and no session is saved.
+        """
         self._handled = True
+        if response is None:
+            self._discard()
+        elif not isinstance(response, web.Response):
+            self._check_session()
 
     def _write(self, response: web.StreamResponse) -> None:
         """Called when the headers of `response` are about to be sent."""
-        if self._auth.session_changed and not self._handled:
-            raise UsageError(_SESSION_OF_A_STREAM)
+        if not self._handled:
+            self._check_session()
         write_reply(self._auth, response)
+
+    def _check_session(self) -> None:
+        if self._auth.session_changed:
+            self._discard()
+            raise UsageError(_SESSION_OF_A_STREAM)
+
+    def _discard(self) -> None:
+        self._auth.session_changed = False
+        self._auth.reply_headers.clear()
+        self._auth.reply_cookies.clear()
 
 
 _SESSION_OF_A_STREAM = (
@@ -233,6 +248,7 @@ def requires(pattern: str, *operations: str) -> Callable[[H], H]:
 def _middleware(ably: AblyAuth) -> Middleware:
     @web.middleware
     async def ably_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response: web.StreamResponse | None = None
         try:
             response = await handler(request)
         except AuthError as refusal:
@@ -240,17 +256,14 @@ def _middleware(ably: AblyAuth) -> Middleware:
                 raise
             response = error_response(refusal)
         except web.HTTPException as error:
-            _handled(ably, request, error)
+            response = error
             raise
-        _handled(ably, request, response)
+        finally:
+            if auth := request.get(_AUTH, {}).get(ably):
+                auth._handled_by(response)
         return response
 
     return ably_middleware
-
-
-def _handled(ably: AblyAuth, request: web.Request, response: web.StreamResponse) -> None:
-    if auth := request.get(_AUTH, {}).get(ably):
-        auth._handled_by(response)
 
 
 async def _write(request: web.Request, response: web.StreamResponse) -> None:

@@ -1,0 +1,150 @@
+"""Grants in a session: kept there, bound to client and key, and never lost to a cookie that is too large."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import aiohttp_session
+import pytest
+from aiohttp import CookieJar, WSServerHandshakeError, web
+from aiohttp_session import SimpleCookieStorage
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from apps import BASE, KEY, OTHER_KEY, Client, ask, error, granted, install, rooms
+from cryptography.fernet import Fernet
+
+from aiohttp_ably import KeyRing, ServerStored, SessionStore, get_auth
+
+ROOM = {"chat:1": ["publish"]}
+STORAGES = {
+    "simple": SimpleCookieStorage,
+    "encrypted": lambda: EncryptedCookieStorage(Fernet(Fernet.generate_key())),
+}
+
+
+@pytest.fixture(params=list(STORAGES))
+async def client(request: pytest.FixtureRequest, aiohttp_client: Any) -> Client:
+    app = web.Application()
+    aiohttp_session.setup(app, STORAGES[request.param]())
+    install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
+    return await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
+
+
+async def test_what_is_granted_is_kept_in_the_session(client: Client) -> None:
+    response = await ask(client, ROOM)
+    assert "AIOHTTP_SESSION" in response.cookies
+    assert await granted(await ask(client)) == {**BASE, **ROOM}
+
+
+@pytest.mark.parametrize("again", [None, ROOM, {"chat:secret": ["publish"]}, {"lobby": ["subscribe"]}])
+async def test_a_poll_that_changes_nothing_sets_no_cookie(again: Any, client: Client) -> None:
+    assert "Set-Cookie" not in (await ask(client)).headers
+    await ask(client, ROOM)
+    response = await ask(client, again)
+    assert response.status == 200
+    assert "Set-Cookie" not in response.headers
+    response = await ask(client, params={"drop": "chat:9"})
+    assert "Set-Cookie" not in response.headers
+
+
+async def test_another_client_in_the_same_session_holds_nothing(client: Client) -> None:
+    await ask(client, ROOM, user="alice")
+    assert await granted(await ask(client, user="bob")) == BASE
+    await ask(client, {"chat:2": ["publish"]}, user="bob")
+    assert await granted(await ask(client, user="alice")) == BASE
+
+
+async def test_a_session_too_large_for_a_cookie_is_refused_and_the_old_one_stays(client: Client) -> None:
+    await ask(client, ROOM)
+    names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(60)]
+    response = await ask(client, {f"chat:{name}": ["publish"] for name in names}, method="POST")
+    assert await error(response) == (413, 40009)
+    assert "Set-Cookie" not in response.headers
+    assert await granted(await ask(client)) == {**BASE, **ROOM}
+
+
+async def test_the_most_that_is_accepted_is_kept_by_a_browser(client: Client) -> None:
+    """Room by room until it is refused: every cookie before that is within what browsers keep."""
+    for number in range(400):
+        room = hashlib.sha256(str(number).encode()).hexdigest()
+        response = await ask(client, {f"chat:{room}": ["publish"]})
+        if response.status != 200:
+            break
+        assert len(response.headers["Set-Cookie"]) <= 4096
+    assert await error(response) == (413, 40009)
+    assert len(await granted(await ask(client))) == number + 1
+
+
+async def test_grants_of_handlers_are_kept_too(client: Client) -> None:
+    response = await client.post("/grant", json={"chat:7": ["publish"]}, headers={"X-User": "alice"})
+    assert response.headers["Ably-Reauthorize"] == "1"
+    assert await granted(await ask(client)) == {**BASE, "chat:7": ["publish"]}
+    response = await client.post("/grant", json={"chat:7": ["publish"]}, headers={"X-User": "alice"})
+    assert "Ably-Reauthorize" not in response.headers
+    assert "Set-Cookie" not in response.headers
+    response = await client.post("/withdraw", json=["chat:7"], headers={"X-User": "alice"})
+    assert response.headers["Ably-Reauthorize"] == "1"
+    assert await granted(await ask(client)) == BASE
+
+
+async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(aiohttp_client: Any) -> None:
+    keys: Any = KEY
+    app = web.Application()
+    aiohttp_session.setup(app, SimpleCookieStorage())
+    install(app, ServerStored(rooms(), store=SessionStore(), base=BASE), key=lambda request: keys)
+    client = await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
+    await ask(client, ROOM)
+
+    keys = KeyRing(["app1.key2:the-new-secret", KEY])
+    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    keys = "app1.key2:the-new-secret"
+    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    keys = OTHER_KEY
+    assert await granted(await ask(client)) == BASE
+
+
+@pytest.mark.parametrize("entry", [5, {}, {"client": "alice", "key": "app1.key1", "capability": "chat"}])
+async def test_an_entry_that_is_none_counts_as_nothing(entry: Any, aiohttp_client: Any) -> None:
+    app = web.Application()
+    aiohttp_session.setup(app, SimpleCookieStorage())
+    install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
+    client = await aiohttp_client(app)
+    session = json.dumps({"created": 4_000_000_000, "session": {"ably": entry}})
+    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": session})) == BASE
+
+
+async def test_without_sessions_the_log_says_what_to_set_up(
+    aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = web.Application()
+    install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
+    client = await aiohttp_client(app)
+    assert await error(await ask(client)) == (503, 50300)
+    assert "aiohttp_session.setup(app, storage) before" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["stream", "stream unsent", "websocket"])
+async def test_a_grant_that_cannot_be_saved_is_an_error_before_anything_is_sent(
+    kind: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        await get_auth(request).grant(ROOM)
+        response: Any = web.WebSocketResponse() if kind == "websocket" else web.StreamResponse()
+        if kind != "stream unsent":
+            await response.prepare(request)
+        return response
+
+    app = web.Application()
+    aiohttp_session.setup(app, SimpleCookieStorage())
+    install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
+    app.router.add_get("/handler", handler)
+    client = await aiohttp_client(app)
+    headers = {"X-User": "alice"}
+    if kind == "websocket":
+        with pytest.raises(WSServerHandshakeError) as caught:
+            await client.ws_connect("/handler", headers=headers)
+        assert caught.value.status == 500
+    else:
+        assert (await client.get("/handler", headers=headers)).status == 500
+    assert "plain response" in caplog.text

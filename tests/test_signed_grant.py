@@ -1,0 +1,235 @@
+"""Signed grants: what the server signed for this client and nothing else, in cookie and header."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import zlib
+from datetime import timedelta
+from http.cookies import SimpleCookie
+from typing import Any
+
+import pytest
+from aiohttp import CookieJar
+from apps import BASE, KEY, OTHER_KEY, SECRET, Client, ask, error, granted, make_app, rooms
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiohttp_ably import Capability, ClientSigned, GrantCarrier, InvalidCredential, KeyRing, SignedGrants
+
+RING = KeyRing([KEY])
+NAME = RING.newest.name
+HELD = Capability({"chat:1": ["publish"]})
+ROOM = {"chat:1": ["publish"]}
+NOW = 1_800_000_000.0
+DAY = 86_400
+
+
+def signed(
+    grants: SignedGrants, capability: Capability = HELD, client_id: str | None = "alice", **more: Any
+) -> str:
+    return grants.sign(client_id, NAME, capability, now=NOW, **more)[0]
+
+
+def opened(text: str) -> tuple[str, dict[str, Any]]:
+    """The payload as it travels, and what is in it, read without the code under test."""
+    payload, _, _ = text.rpartition(".")
+    packed = base64.urlsafe_b64decode(payload[1:] + "==")
+    return payload, json.loads(zlib.decompress(packed) if payload[0] == "z" else packed)
+
+
+@pytest.mark.parametrize("client_id", ["alice", "zoë:1", None])
+@pytest.mark.parametrize("size", [1, 50])
+def test_the_digest_is_hmac_sha256_over_client_id_and_payload(client_id: str | None, size: int) -> None:
+    capability = Capability({f"chat:{n}": ["publish"] for n in range(size)})
+    text = signed(SignedGrants(SECRET), capability, client_id)
+    payload, members = opened(text)
+    digest = hmac.new(SECRET.encode(), f"{client_id or ''}:{payload}".encode(), hashlib.sha256).digest()
+    assert text == f"{payload}.{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+    assert members == {
+        "capability": capability.to_dict(),
+        "key": NAME,
+        "issued": int(NOW),
+        "expires": int(NOW) + DAY,
+    }
+    plain = json.dumps(members, separators=(",", ":")).encode()
+    assert (payload[0] == "z") == (len(zlib.compress(plain, 9)) < len(plain))
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+@pytest.mark.parametrize("size", [1, 50])
+def test_any_byte_changed_is_nothing_held(encrypt: bool, size: int) -> None:
+    grants = SignedGrants(SECRET, encrypt=encrypt)
+    text = signed(grants, Capability({f"chat:{n}": ["publish"] for n in range(size)}))
+    assert len(grants.verify(text, "alice", RING, now=NOW).capability) == size
+    for position, was in enumerate(text):
+        for now in {"A", "_", ".", "é", chr(ord(was) ^ 1)} - {was}:
+            with pytest.raises(InvalidCredential):
+                grants.verify(text[:position] + now + text[position + 1 :], "alice", RING, now=NOW)
+    for changed in (text[:-1], text[1:], text + "A", text + "=", "", ".", "."):
+        with pytest.raises(InvalidCredential):
+            grants.verify(changed, "alice", RING, now=NOW)
+
+
+@given(st.text(max_size=60))
+def test_whatever_is_no_grant_is_nothing_held(text: str) -> None:
+    with pytest.raises(InvalidCredential):
+        SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
+
+
+def test_a_grant_is_of_one_client_and_key() -> None:
+    grants = SignedGrants(SECRET)
+    text = signed(grants)
+    for client_id in ("bob", "alice:", "", None):
+        with pytest.raises(InvalidCredential):
+            grants.verify(text, client_id, RING, now=NOW)
+    with pytest.raises(InvalidCredential, match="another Ably key"):
+        grants.verify(text, "alice", KeyRing([OTHER_KEY]), now=NOW)
+    assert grants.verify(text, "alice", KeyRing(["app1.key2:new-secret", KEY]), now=NOW).capability == HELD
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_the_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
+    old = SignedGrants(SECRET, encrypt=encrypt)
+    both = SignedGrants(["a newer secret of the server", SECRET], encrypt=encrypt)
+    new = SignedGrants("a newer secret of the server", encrypt=encrypt)
+    assert both.verify(signed(old), "alice", RING, now=NOW).capability == HELD
+    assert new.verify(signed(both), "alice", RING, now=NOW).capability == HELD
+    with pytest.raises(InvalidCredential):
+        new.verify(signed(old), "alice", RING, now=NOW)
+
+
+def test_an_encrypted_grant_shows_nothing() -> None:
+    text = signed(SignedGrants(SECRET, encrypt=True))
+    assert text[0] == "e"
+    assert b"chat" not in base64.urlsafe_b64decode(text.partition(".")[0][1:] + "==")
+    with pytest.raises(InvalidCredential, match="encrypt=True"):
+        SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
+
+
+def test_a_grant_expires_and_so_does_its_chain() -> None:
+    grants = SignedGrants(SECRET, lifetime=timedelta(hours=1), limit=timedelta(hours=3))
+    text = signed(grants)
+    assert grants.verify(text, "alice", RING, now=NOW + 3599).expires == NOW + 3600
+    with pytest.raises(InvalidCredential, match="expired"):
+        grants.verify(text, "alice", RING, now=NOW + 3600)
+    _, late = grants.sign("alice", NAME, HELD, now=NOW + 3 * 3600 - 60, issued=int(NOW))
+    assert late.expires == NOW + 3 * 3600
+
+
+@pytest.mark.parametrize("secret", ["", "short", [], ["long enough to be a secret", "short"], b"short"])
+def test_a_short_secret_is_refused(secret: Any) -> None:
+    with pytest.raises(ValueError, match="token_urlsafe"):
+        SignedGrants(secret)
+
+
+def test_a_lifetime_is_within_the_limit() -> None:
+    with pytest.raises(ValueError, match="lifetime="):
+        SignedGrants(SECRET, lifetime=timedelta(days=9))
+
+
+class Browser:
+    """A client with cookies, whose server's clock is set by the test."""
+
+    def __init__(self, aiohttp_client: Any) -> None:
+        self._start = aiohttp_client
+        self.now = NOW
+        self.client: Client
+
+    async def open(self, **options: Any) -> Client:
+        secure = options.pop("secure", None)
+        grants = SignedGrants(SECRET, **options)
+        strategy = ClientSigned(rooms(), carrier=GrantCarrier(grants, secure=secure), base=BASE)
+        app = make_app(strategy, clock=lambda: self.now)
+        self.client = await self._start(app, cookie_jar=CookieJar(unsafe=True))
+        return self.client
+
+
+@pytest.fixture
+def browser(aiohttp_client: Any) -> Browser:
+    return Browser(aiohttp_client)
+
+
+async def test_the_cookie_is_for_the_server_alone(browser: Browser) -> None:
+    response = await ask(await browser.open(), ROOM)
+    cookie = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"]
+    attributes = {name: value for name, value in cookie.items() if value}
+    assert attributes == {"httponly": True, "samesite": "Lax", "path": "/", "max-age": str(DAY)}
+
+
+async def test_the_cookie_is_secure_where_the_server_says_so(browser: Browser) -> None:
+    response = await ask(await browser.open(secure=True), ROOM)
+    assert SimpleCookie(response.headers["Set-Cookie"])["ably_grant"]["secure"]
+
+
+async def test_a_renewal_begins_the_time_anew_up_to_the_limit(browser: Browser) -> None:
+    client = await browser.open(lifetime=timedelta(hours=1), limit=timedelta(hours=2))
+    await ask(client, ROOM)
+    text = next(cookie.value for cookie in client.session.cookie_jar)
+    for minutes, held in ((50, True), (100, True), (119, True), (120, False)):
+        browser.now = NOW + minutes * 60
+        response = await ask(client, headers={"Cookie": f"ably_grant={text}"})
+        assert ("chat:1" in await granted(response)) is held
+        text = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"].value
+
+
+async def test_a_grant_changed_on_the_way_is_dropped_without_an_error(
+    browser: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    client = await browser.open()
+    response = await ask(client, ROOM)
+    text = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"].value
+    client.session.cookie_jar.clear()
+    assert await granted(await ask(client, headers={"Cookie": f"ably_grant={text}x"})) == BASE
+    assert "a grant was dropped" in caplog.text
+    assert text not in caplog.text
+
+
+async def test_a_client_without_cookies_gets_its_grant_in_the_header(browser: Browser) -> None:
+    client = await browser.open()
+    response = await ask(client, ROOM, headers={"Ably-Grant": ""})
+    assert "Set-Cookie" not in response.headers
+    held = response.headers["Ably-Grant"]
+    response = await ask(client, headers={"Ably-Grant": held})
+    assert await granted(response) == {**BASE, **ROOM}
+    assert response.headers["Ably-Grant"]
+    assert await granted(await ask(client, user="bob", headers={"Ably-Grant": held})) == BASE
+
+
+@pytest.mark.parametrize("headers", [{}, {"Ably-Grant": ""}], ids=["cookie", "header"])
+async def test_a_grant_too_large_to_travel_is_refused_and_the_old_one_stays(
+    headers: dict[str, str], browser: Browser
+) -> None:
+    client = await browser.open()
+    names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(200)]
+    response = await ask(client, ROOM, headers=headers)
+    kept = {"Ably-Grant": response.headers["Ably-Grant"]} if headers else {}
+    response = await ask(client, {f"chat:{name}": ["publish"] for name in names}, method="POST", headers=kept)
+    assert await error(response) == (413, 40009)
+    assert "ServerStored" in (await response.json())["error"]["message"]
+    assert "Set-Cookie" not in response.headers
+    assert "Ably-Grant" not in response.headers
+    assert await granted(await ask(client, headers=kept)) == {**BASE, **ROOM}
+
+
+async def test_two_grants_in_one_request_are_both_kept(browser: Browser, aiohttp_client: Any) -> None:
+    from aiohttp import web
+
+    from aiohttp_ably import get_auth
+
+    async def join_two(request: web.Request) -> web.Response:
+        auth = get_auth(request)
+        await auth.grant({"chat:1": ["publish"]})
+        await auth.grant({"chat:2": ["publish"]})
+        return web.Response()
+
+    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
+    app.router.add_post("/join", join_two)
+    client = await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
+    response = await client.post("/join", headers={"X-User": "alice"})
+    assert response.headers["Ably-Reauthorize"] == "1"
+    assert len(response.headers.getall("Set-Cookie")) == 1
+    assert await granted(await ask(client)) == {**BASE, **ROOM, "chat:2": ["publish"]}
