@@ -62,6 +62,12 @@ class ChannelProtocol:
         connection.detach(name)
         connection.send(Frame(Action.DETACHED, channel=name))
 
+    def sync(self, connection: Connection, message: dict[str, Any]) -> None:
+        """SYNC: tell again who is present."""
+        attachment = connection.attachments.get(_channel_name(message))
+        if attachment is not None and Flag.PRESENCE_SUBSCRIBE in attachment.granted:
+            self._send_members(connection, attachment.channel)
+
     def publish(self, connection: Connection, message: dict[str, Any]) -> None:
         """MESSAGE: deliver and ACK, or NACK."""
 
@@ -145,8 +151,7 @@ class ChannelProtocol:
             missed = self._rewound(channel, params["rewind"])
         if Flag.SUBSCRIBE not in granted:
             missed, serial = [], channel.serial
-        members = channel.presence.present() if Flag.PRESENCE_SUBSCRIBE in granted else []
-        if members:
+        if Flag.PRESENCE_SUBSCRIBE in granted and channel.presence:
             flags |= Flag.HAS_PRESENCE
         if missed:
             flags |= Flag.HAS_BACKLOG
@@ -159,20 +164,26 @@ class ChannelProtocol:
                 params=attachment.params or None,
             )
         )
-        for start in range(0, len(members), _SYNC_PAGE):
+        if Flag.HAS_PRESENCE in flags:
+            self._send_members(connection, channel)
+        for batch in missed:
+            if connection.echo or batch.connection_id != connection.id:
+                connection.send(batch.frame(channel.name))
+
+    def _send_members(self, connection: Connection, channel: Channel) -> None:
+        members = channel.presence.present()
+        sequence = f"{connection.id}{self._clock.now()}"
+        for start in range(0, max(len(members), 1), _SYNC_PAGE):
             end = start + _SYNC_PAGE
             cursor = str(end) if end < len(members) else ""
             connection.send(
                 Frame(
                     Action.SYNC,
                     channel=channel.name,
-                    channelSerial=f"{connection.id}{self._clock.now()}:{cursor}",
+                    channelSerial=f"{sequence}:{cursor}",
                     presence=members[start:end],
                 )
             )
-        for batch in missed:
-            if connection.echo or batch.connection_id != connection.id:
-                connection.send(batch.frame(channel.name))
 
     def _rewound(self, channel: Channel, text: str) -> list[Batch]:
         match = _REWIND.fullmatch(text)

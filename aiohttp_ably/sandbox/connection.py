@@ -13,7 +13,7 @@ from .clock import Clock, Timer
 from .failure import Failure
 from .grant import ANYBODY, Grant
 from .transport import Transport
-from .unverified import LATE_PROMPT_FROM, STAYS_ANONYMOUS
+from .unverified import LATE_PROMPT_FROM, PRESENCE_GRACE, STAYS_ANONYMOUS
 from .wire import MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, MODES, Action, Flag, Frame
 
 STATE_TTL = 120_000
@@ -43,6 +43,7 @@ class Connection:
         self.client_id = client_id
         self.grant = grant
         self.echo = True
+        self.remains_present_for = PRESENCE_GRACE
         self.attachments: dict[str, Attachment] = {}
         self.transport: Transport | None = None
         self.forgetting: Timer | None = None

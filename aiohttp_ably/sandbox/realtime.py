@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 from aiohttp import WSMsgType, hdrs, web
@@ -20,6 +21,7 @@ from .transport import Transport
 from .unverified import APP_DELETED, BAD_VERSION, CONNECTION_ENDED, PRESENCE_GRACE
 from .wire import MAX_FRAME_SIZE, Action, Frame, decode
 
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _HEARTBEAT = Frame(Action.HEARTBEAT)
 _RENEWABLE = (40141, 40142, 40143)
 _CLOSE_TIMEOUT = 2.0
@@ -123,7 +125,7 @@ class Realtime:
 
     def _connect(self, request: web.Request, transport: Transport) -> Connection:
         version = request.query.get("v", "2")
-        if not version.isdecimal() or int(version) < 2:
+        if not _NUMBER.fullmatch(version) or int(version) < 2:
             raise Failure(
                 *BAD_VERSION, f"protocol version {version[:20]!r} is not supported: v must be 2 or more"
             )
@@ -141,6 +143,7 @@ class Realtime:
             self.connections[connection.id] = connection
         self._take_over(connection, transport)
         connection.echo = request.query.get("echo") != "false"
+        connection.remains_present_for = _grace(request.query.get("remainPresentFor"))
         connection.grant = grant
         connection.new_key()
         connection.send(connection.connected(failure))
@@ -190,6 +193,8 @@ class Realtime:
             self._channels.publish(connection, message)
         elif action == Action.PRESENCE:
             self._channels.presence(connection, message)
+        elif action == Action.SYNC:
+            self._channels.sync(connection, message)
         elif action == Action.AUTH:
             self._reauthorize(connection, message)
         elif action == Action.CLOSE:
@@ -273,7 +278,7 @@ class Realtime:
                     channel.tell_presence(gone, connection_id=connection.id)
 
         if present:
-            self._clock.call_at(self._clock.now() + PRESENCE_GRACE, leave)
+            self._clock.call_at(self._clock.now() + connection.remains_present_for, leave)
 
     def _end(self, connection: Connection) -> None:
         """The connection is over, and cannot be resumed."""
@@ -307,3 +312,8 @@ class Realtime:
     def _live(self, revocation: Revocation) -> list[Connection]:
         """The connections with a transport whose credential a revocation names."""
         return [one for one in self.connections.values() if one.is_connected and revocation.names(one.grant)]
+
+
+def _grace(text: str | None) -> int:
+    """For how many milliseconds members of a dropped connection stay, which a client may choose."""
+    return min(int(text), STATE_TTL) if text and _NUMBER.fullmatch(text) else PRESENCE_GRACE
