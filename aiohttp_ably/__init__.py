@@ -27,6 +27,7 @@ from .plugin import ClientAuth as ClientAuth
 from .plugin import get_auth as get_auth
 from .plugin import requires as requires
 from .plugin import setup as setup
+from .redis_store import RedisStore as RedisStore
 from .rules import ChannelRules as ChannelRules
 from .server import AblyAuth as AblyAuth
 from .signed_grant import SignedGrants as SignedGrants
@@ -71,6 +72,7 @@ __all__ = [
     "JWTIssuer",
     "KeyRing",
     "MemoryStore",
+    "RedisStore",
     "ServerDetermined",
     "ServerStored",
     "SessionStore",

@@ -1,0 +1,71 @@
+"""A real redis-server for tests: on a free port, with the faults that production has."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from tests.real_parts import require_redis_server
+
+
+class RedisServer:
+    """Runs redis-server in `folder`. What it acknowledged is on disk, so a restart finds it again."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.options = options
+        self.port = free_port()
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Return when it accepts connections."""
+        command = [require_redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
+        self._process = subprocess.Popen(
+            [*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self._process.stdout is not None
+        said = []
+        for line in self._process.stdout:
+            said.append(line)
+            if "Ready to accept connections" in line:
+                return
+        raise RuntimeError("redis-server did not start:\n" + "".join(said))
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        process = self._started()
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+        self._process = None
+
+    def hang(self) -> None:
+        """Let it accept connections and answer nothing, until `go_on`."""
+        os.kill(self._started().pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._started().pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.kill()
+
+    def _started(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "redis-server is not running"
+        return self._process
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
