@@ -31,13 +31,17 @@ class RedisServer:
         self._process = subprocess.Popen(
             [*command, *self.options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        assert self._process.stdout is not None
-        said = []
-        for line in self._process.stdout:
+        self.wait_for("Ready to accept connections")
+
+    def wait_for(self, text: str) -> None:
+        """Return when it has said `text`; raises RuntimeError when it ends before."""
+        process, said = self._started(), []
+        assert process.stdout is not None
+        for line in process.stdout:
             said.append(line)
-            if "Ready to accept connections" in line:
+            if text in line:
                 return
-        raise RuntimeError("redis-server did not start:\n" + "".join(said))
+        raise RuntimeError("redis-server ended:\n" + "".join(said))
 
     def kill(self) -> None:
         """End it as a crash would."""

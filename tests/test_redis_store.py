@@ -1,0 +1,209 @@
+"""RedisStore against a real redis-server: what is its own beside the contract of all stores."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis.asyncio import Redis, RedisCluster
+
+from aiohttp_ably import AuthRequest, Capability, InvalidCapability, KeyRing, RedisStore
+from tests.apps import KEY
+from tests.redis_server import RedisServer
+
+SEGMENTS = st.sampled_from(["a", "b", "*", "", "a*"])
+RESOURCES = st.builds(
+    lambda qualifier, segments: qualifier + ":".join(segments),
+    st.sampled_from(["", "", "", "[*]", "[meta]", "[?rewind=1]", "[meta?x=1]", "[", "[]", "[?][meta]"]),
+    st.lists(SEGMENTS, min_size=1, max_size=3),
+)
+OPERATIONS = st.one_of(
+    st.just(["*"]), st.lists(st.sampled_from(["publish", "subscribe", "presence"]), min_size=1)
+)
+CAPABILITIES = st.dictionaries(RESOURCES, OPERATIONS, max_size=5)
+
+
+def alice(client_id: str = "alice", keys: Any = KEY) -> AuthRequest:
+    return AuthRequest(client_id=client_id, keys=KeyRing.of(keys))
+
+
+@pytest.fixture
+async def client(redis_server: RedisServer) -> AsyncIterator[Redis]:
+    async with Redis.from_url(redis_server.url) as client:
+        await client.flushall()
+        yield client
+
+
+async def calls(client: Redis) -> dict[str, int]:
+    """How often each command of the scripting kind was sent since the last reset."""
+    statistics = await client.info("commandstats")
+    return {
+        name.removeprefix("cmdstat_"): told["calls"]
+        for name, told in statistics.items()
+        if name in ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_script|load")
+    }
+
+
+PROPERTY = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@given(held=CAPABILITIES, drop=st.lists(RESOURCES, max_size=3))
+@PROPERTY
+async def test_a_removal_agrees_with_the_algebra_of_capabilities(
+    client: Redis, held: dict[str, list[str]], drop: list[str]
+) -> None:
+    store, kept = RedisStore(client), Capability(held)
+    await client.delete("ably:grants:app1:alice")
+    assert await store.add(alice(), kept) == kept
+    try:
+        expected = kept.without(*drop)
+    except InvalidCapability:
+        with pytest.raises(InvalidCapability):
+            await store.remove(alice(), tuple(drop))
+        expected = kept
+    else:
+        assert await store.remove(alice(), tuple(drop)) == expected
+    assert await store.load(alice()) == expected
+
+
+@given(one=CAPABILITIES, other=CAPABILITIES)
+@PROPERTY
+async def test_an_addition_agrees_with_the_algebra_of_capabilities(
+    client: Redis, one: dict[str, list[str]], other: dict[str, list[str]]
+) -> None:
+    store, both = RedisStore(client), Capability(one) | Capability(other)
+    await client.delete("ably:grants:app1:alice")
+    await store.add(alice(), Capability(one))
+    assert await store.add(alice(), Capability(other)) == both
+    assert await store.load(alice()) == both
+
+
+async def test_each_call_is_one_round_trip(client: Redis) -> None:
+    store = RedisStore(client)
+    await store.add(alice(), Capability({"a": "publish"}))
+    await client.config_resetstat()
+    await store.load(alice())
+    await store.add(alice(), Capability({"b": "publish"}))
+    await store.remove(alice(), ("a",))
+    assert await calls(client) == {"evalsha": 3}
+
+
+async def test_a_server_that_forgot_the_script_is_taught_it_once(client: Redis) -> None:
+    store = RedisStore(client)
+    await client.script_flush()
+    await client.config_resetstat()
+    await store.add(alice(), Capability({"a": "publish"}))
+    assert await calls(client) == {"evalsha": 1, "eval": 1}
+    assert await store.load(alice()) == Capability({"a": "publish"})
+    assert await calls(client) == {"evalsha": 2, "eval": 1}
+
+
+async def test_what_is_held_expires_after_its_last_use(client: Redis) -> None:
+    store = RedisStore(client, ttl=timedelta(hours=1))
+    await store.add(alice(), Capability({"a": "publish"}))
+    (key,) = await client.keys()
+    for use in (
+        store.load(alice()),
+        store.add(alice(), Capability({"a": "publish"})),
+        store.remove(alice(), ("b",)),
+    ):
+        await client.pexpire(key, 60_000)
+        await use
+        assert 3_500_000 < await client.pttl(key) <= 3_600_000
+
+
+async def test_there_is_one_key_for_each_client_of_an_app_under_the_prefix(client: Redis) -> None:
+    store = RedisStore(client, prefix="mine:")
+    await store.add(alice("alice"), Capability({"a": "publish", "b": "publish"}))
+    await store.add(alice("bob:1"), Capability({"a": "publish"}))
+    await store.add(alice("alice", "app2.key1:another0app0altogether"), Capability({"a": "publish"}))
+    assert set(await client.keys()) == {b"mine:app1:alice", b"mine:app1:bob:1", b"mine:app2:alice"}
+
+
+async def test_nothing_held_leaves_nothing_behind(client: Redis) -> None:
+    store = RedisStore(client)
+    await store.load(alice())
+    await store.add(alice(), Capability({"a": "publish"}))
+    await store.remove(alice(), ("a",))
+    assert await client.keys() == []
+
+
+async def test_a_client_that_decodes_is_as_good(client: Redis, redis_server: RedisServer) -> None:
+    await RedisStore(client).add(alice(), Capability({"ünïcode": "publish"}))
+    async with Redis.from_url(redis_server.url, decode_responses=True) as decoding:
+        assert await RedisStore(decoding).load(alice()) == Capability({"ünïcode": "publish"})
+
+
+async def test_what_cannot_be_read_is_an_error_and_not_nothing(client: Redis) -> None:
+    store = RedisStore(client)
+    await client.set("ably:grants:app1:alice", "another program's")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        await store.load(alice())
+    await client.hset("ably:grants:app1:bob", "app1.key1 a", "no JSON")
+    with pytest.raises(ValueError, match="Expecting value"):
+        await store.load(alice("bob"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisServer]:
+    """A cluster of one node that has all slots."""
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", "0")
+    server.start()
+    with redis.Redis.from_url(server.url) as client:
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    server.wait_for("Cluster state changed: ok")
+    yield server
+    server.close()
+
+
+async def test_it_works_on_a_cluster(cluster: RedisServer) -> None:
+    async with RedisCluster.from_url(cluster.url) as client:
+        store = RedisStore(client)
+        users = [f"user-{{{number}}}" for number in range(20)]
+        for user in users:
+            await store.add(alice(user), Capability({f"room:{user}": "publish", "a": "publish"}))
+            await store.remove(alice(user), ("a",))
+        for user in users:
+            assert list(await store.load(alice(user))) == [f"room:{user}"]
+
+
+def test_a_client_that_is_not_asynchronous_is_refused(redis_server: RedisServer) -> None:
+    with (
+        redis.Redis.from_url(redis_server.url) as blocking,
+        pytest.raises(TypeError, match=r"redis\.asyncio"),
+    ):
+        RedisStore(blocking)  # type: ignore[arg-type]
+
+
+def test_without_redis_py_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "redis.asyncio", None)
+    with pytest.raises(ImportError, match=r"aiohttp-ably\[redis\]"):
+        RedisStore("redis://localhost")
+
+
+@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1)])
+def test_a_ttl_that_keeps_nothing_is_refused(ttl: timedelta) -> None:
+    with pytest.raises(ValueError, match="ttl="):
+        RedisStore("redis://localhost", ttl=ttl)
+
+
+async def test_closing_closes_what_it_opened_and_nothing_else(
+    client: Redis, redis_server: RedisServer
+) -> None:
+    ours = RedisStore(redis_server.url)
+    await ours.load(alice())
+    await ours.close()
+    while len(await client.client_list()) > 1:  # the server notices a little later
+        pass
+    yours = RedisStore(client)
+    await yours.close()
+    assert await client.ping()
