@@ -41,6 +41,7 @@ class RedisServer:
             said.append(line)
             if text in line:
                 return
+        self.kill()
         raise RuntimeError("redis-server ended:\n" + "".join(said))
 
     def kill(self) -> None:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from aiohttp_ably import AuthRequest, Capability, InvalidCapability, KeyRing, RedisStore
 from tests.apps import KEY
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 SEGMENTS = st.sampled_from(["a", "b", "*", "", "a*"])
 RESOURCES = st.builds(
@@ -156,7 +156,7 @@ async def test_what_cannot_be_read_is_an_error_and_not_nothing(client: Redis) ->
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RedisServer]:
     """A cluster of one node that has all slots."""
-    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", "0")
+    server = RedisServer(tmp_path, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     server.start()
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
