@@ -29,6 +29,7 @@ from .plugin import requires as requires
 from .plugin import setup as setup
 from .redis_store import RedisStore as RedisStore
 from .rules import ChannelRules as ChannelRules
+from .script import static_path as static_path
 from .server import AblyAuth as AblyAuth
 from .signed_grant import SignedGrants as SignedGrants
 from .stores import CapabilityStore as CapabilityStore
@@ -90,6 +91,7 @@ __all__ = [
     "setup",
     "sign_jwt",
     "sign_token_request",
+    "static_path",
     "verify_jwt",
     "verify_token_request",
 ]

@@ -17,6 +17,7 @@ from .errors import AuthError, CapabilityDenied, Forbidden, UsageError
 from .issuers import Issuer, TokenRequestIssuer
 from .responses import REAUTHORIZE_HEADER, error_response, write_reply
 from .rules import ChannelPattern
+from .script import script_handler
 from .server import AblyAuth, Identify, KeyFor, Keys
 from .strategies import Asked, Strategy
 
@@ -35,6 +36,7 @@ def setup(
     strategy: Strategy,
     issuer: Issuer | None = None,
     path: str | None = "/ably/auth",
+    script_path: str | None = None,
     origins: Iterable[str] = (),
     anonymous: bool = False,
     wildcard_client_id: bool = False,
@@ -46,7 +48,8 @@ def setup(
     `key` is your Ably API key, a KeyRing of them, or a function of the request that finds its tenant's.
     `identify(request)` returns the client id of the signed-in user, None when signed out; what a client says
     of itself never counts. `strategy` decides what a token carries and `issuer` makes it, a TokenRequest by
-    default. The auth route is added at `path`; with None add the returned object's `handler` yourself.
+    default. The auth route is added at `path`; with None add the returned object's `handler` yourself. At
+    `script_path`, such as "/ably/reauth.js", the browser's half is served to any page.
     `origins` are those besides its own whose pages may use it. `anonymous` lets a signed-out client have a
     token without a client id, `wildcard_client_id` lets `identify` return `*`. What an answer depends on has
     `timeout` seconds; SDKs give up after 10. `clock` gives the seconds since the epoch.
@@ -62,6 +65,10 @@ def setup(
         raise RuntimeError("call aiohttp_ably.setup() before the app runs or becomes a sub-app")
     if path is not None and not path.startswith("/"):
         raise ValueError(f"path={path!r} must start with '/', such as '/ably/auth', or be None")
+    if script_path is not None and (not script_path.startswith("/") or script_path == path):
+        raise ValueError(
+            f"script_path={script_path!r} must be a path of its own, such as '/ably/reauth.js', or None"
+        )
     ably = AblyAuth(
         key=key,
         identify=identify,
@@ -79,6 +86,8 @@ def setup(
     app.cleanup_ctx.append(_closing(ably))
     if path is not None:
         app.router.add_route("*", path, ably.handler)
+    if script_path is not None:
+        app.router.add_get(script_path, script_handler())
     return ably
 
 
