@@ -156,7 +156,7 @@ class Apps(Mapping[str, App]):
 
 
 def _list(spec: Mapping[str, Any], name: str) -> list[Any]:
-    value = spec.get(name) or []
+    value = spec.get(name, [])
     if not isinstance(value, list):
         raise Failure(40000, 400, f"{name} must be a list, got {json.dumps(value)[:100]}")
     return value
