@@ -1,0 +1,131 @@
+"""What the sandbox holds is bounded, and a peer that does not read is cut off."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from sandbox_helpers import KEY, basic, call, connected, eventually, signed
+
+from aiohttp_ably.sandbox import ManualClock, Sandbox, channels, realtime, token_service, transport
+from aiohttp_ably.sandbox.expiring import Expiring
+from aiohttp_ably.sandbox.wire import Action
+
+PATH = "/channels/room/messages"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
+    async with Sandbox(KEY, clock=clock) as sandbox:
+        yield sandbox
+
+
+async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_WAITING", 256 * 1024)
+    async with connected(sandbox) as reader, aiohttp.ClientSession() as client:
+        await reader.attach("room")
+        async with client.ws_connect(f"{sandbox.url}/?key={KEY}&echo=false", max_msg_size=0) as slow:
+            connection_id = (await slow.receive_json())["connectionId"]
+            await slow.send_json({"action": Action.ATTACH, "channel": "room"})
+            await slow.receive_json()
+            assert slow._response.connection is not None
+            socket = slow._response.connection.transport
+            assert isinstance(socket, asyncio.Transport)
+            socket.pause_reading()
+            sent = 0
+            while sandbox.connections[connection_id].is_connected:
+                await call(sandbox, "POST", PATH, {"data": "x" * 60_000}, basic())
+                await reader.expect(Action.MESSAGE)
+                sent += 1
+                assert sent < 500, "it was never cut off"
+            socket.abort()
+        assert any(event.what == "cut off" for event in sandbox.events)
+        assert await reader.is_quiet()
+
+
+async def test_the_oldest_messages_of_an_app_go_first(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "MAX_KEPT_BYTES", 20_000)
+    for name in ("old", "room"):
+        for number in range(3):
+            body = {"name": str(number), "data": "x" * 5_000}
+            await call(sandbox, "POST", f"/channels/{name}/messages", body, basic())
+    kept = [
+        message["name"]
+        for name in ("old", "room")
+        for message in (await call(sandbox, "GET", f"/channels/{name}/messages", headers=basic()))[1]
+    ]
+    assert kept == ["2", "1", "0"]
+
+
+async def test_channels_that_nobody_uses_are_forgotten(
+    sandbox: Sandbox, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sandbox.apps["app1"].channels
+    async with connected(sandbox) as peer:
+        await peer.attach("used")
+        await call(sandbox, "POST", PATH, {"name": "n"}, basic())
+        await clock.advance(300)
+        found.get("another")
+        assert (found.find("used") is not None, found.find("room")) == (True, None)
+        monkeypatch.setattr(channels, "MAX_CHANNELS", 2)
+        found.get("one more")
+        assert found.find("another") is None
+
+
+async def test_dropped_connections_are_bounded(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime, "_MAX_DROPPED", 2)
+    ids = []
+    for _ in range(3):
+        async with connected(sandbox) as peer:
+            ids.append(peer.connected["connectionId"])
+        await eventually(
+            lambda: ids[-1] in sandbox.connections and not sandbox.connections[ids[-1]].is_connected
+        )
+    assert list(sandbox.connections) == ids[1:]
+
+
+async def test_nonces_are_forgotten_when_their_timestamp_is_too_old_anyway(
+    sandbox: Sandbox, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        path, request = "/keys/app1.key1/requestToken", signed(sandbox)
+        assert (await call(sandbox, "POST", path, request))[0] == 201
+        assert len(sandbox._tokens._nonces) == 1
+        await clock.advance(2 * token_service.WINDOW / 1000)
+
+
+def test_an_expiring_mapping_forgets_at_its_time_and_over_its_limit() -> None:
+    clock = ManualClock(0)
+    kept: Expiring[str, int] = Expiring(clock, limit=2)
+    kept.put("a", 1, until=3)
+    kept.put("b", 2, until=1)
+    kept.put("c", 3, until=2)
+    assert (kept.get("a"), kept.get("b"), kept.get("c")) == (1, None, 3)
+    clock._now = 2
+    assert list(kept.values()) == [1]
+    assert ("a" in kept, "c" in kept, len(kept)) == (True, False, 1)
+
+
+async def test_a_frame_over_the_limit_ends_the_connection(sandbox: Sandbox) -> None:
+    async with connected(sandbox) as peer:
+        await peer.socket.send_str("x" * 600_000)
+        assert await peer.is_closed()
+
+
+async def test_a_body_over_the_limit_is_refused(sandbox: Sandbox) -> None:
+    body = io.BytesIO(b'{"data":"' + b"x" * 3_000_000 + b'"}')
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(sandbox.url + PATH, data=body, headers=basic()) as response,
+    ):
+        assert (response.status, (await response.json())["error"]["code"]) == (413, 40009)
