@@ -13,6 +13,7 @@ from .errors import Forbidden as Forbidden
 from .errors import InvalidCapability as InvalidCapability
 from .errors import InvalidClientId as InvalidClientId
 from .errors import InvalidCredential as InvalidCredential
+from .errors import RevocationFailed as RevocationFailed
 from .errors import TooLarge as TooLarge
 from .errors import Unavailable as Unavailable
 from .errors import UsageError as UsageError
@@ -74,6 +75,7 @@ __all__ = [
     "KeyRing",
     "MemoryStore",
     "RedisStore",
+    "RevocationFailed",
     "ServerDetermined",
     "ServerStored",
     "SessionStore",

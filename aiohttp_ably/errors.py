@@ -8,6 +8,7 @@
     ├── CapabilityDenied          401 · 40160   the asked change is denied; what was held is kept
     ├── Forbidden                 403 · 40300   no for good: an SDK stops asking
     ├── Unavailable               503 · 50300   a part we depend on failed: an SDK asks again
+    │   └── RevocationFailed      503 · 50300   Ably did not revoke every token it was asked to
     └── InvalidCredential         401 · 40101   a mac, signature, grant or token that does not verify
 
 UsageError stands beside them: a mistake in the app, not an answer to its client.
@@ -86,6 +87,21 @@ class Unavailable(AuthError):
 
     code = 50300
     status = 503
+
+
+class RevocationFailed(Unavailable):
+    """Ably did not revoke all that it was asked to, so some clients were not told of a change.
+
+    `failed` says for each target, such as `clientId:alice`, why; `revoked` for the others from when on, in
+    milliseconds since the epoch. What was changed in a store before stays changed.
+    """
+
+    def __init__(self, failed: Mapping[str, str], revoked: Mapping[str, int]) -> None:
+        target, why = next(iter(failed.items()))
+        more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
+        super().__init__(f"tokens of {target[:200]!r}{more} were not revoked: {why}")
+        self.failed = failed
+        self.revoked = revoked
 
 
 class UsageError(TypeError):

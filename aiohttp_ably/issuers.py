@@ -166,8 +166,9 @@ class JWTIssuer(_Timed):
 class TokenDetailsIssuer(_Timed):
     """Answers with TokenDetails: asks Ably for the token through the `ably` SDK, so the client need not.
 
-    `options` are client options of `ably.AblyRest`, such as `endpoint`. A request costs a call to Ably; where
-    that fails the answer is 503. Further options as for TokenRequestIssuer.
+    `options` are client options of `ably.AblyRest`, such as `endpoint`, beside the `client_options` of
+    `setup()`. A request costs a call to Ably; where that fails the answer is 503. Further options as for
+    TokenRequestIssuer.
     """
 
     def __init__(self, *, options: Mapping[str, Any] | None = None, **times: Any) -> None:
@@ -175,6 +176,10 @@ class TokenDetailsIssuer(_Timed):
         self._request = TokenRequestIssuer(**times)
         self._options = dict(options or {})
         self._rest: Any = None
+
+    def reach_ably_by(self, options: Mapping[str, Any]) -> None:
+        """Take `options` where none of its own says otherwise; `setup()` calls it."""
+        self._options = {**options, **self._options}
 
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
         """The TokenDetails Ably gives for our TokenRequest (RSA8e); raises Unavailable where it does not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -12,13 +13,14 @@ from aiohttp.typedefs import Handler, Middleware
 
 from ._resource import is_plain
 from .auth_request import AuthRequest
+from .by_client_id import KeyFor, Keys
 from .capability import Capability
 from .errors import AuthError, CapabilityDenied, Forbidden, UsageError
 from .issuers import Issuer, TokenRequestIssuer
 from .responses import REAUTHORIZE_HEADER, error_response, write_reply
 from .rules import ChannelPattern
 from .script import script_handler
-from .server import AblyAuth, Identify, KeyFor, Keys
+from .server import AblyAuth, Identify
 from .strategies import Asked, Strategy
 
 H = TypeVar("H", bound=Callable[..., Awaitable[web.StreamResponse]])
@@ -42,6 +44,8 @@ def setup(
     wildcard_client_id: bool = False,
     timeout: float = 5.0,
     clock: Callable[[], float] = time.time,
+    clock_sync: timedelta | None = timedelta(hours=6),
+    client_options: Mapping[str, Any] | None = None,
 ) -> AblyAuth:
     """Make `app` an auth server for Ably.
 
@@ -52,7 +56,9 @@ def setup(
     `script_path`, such as "/ably/reauth.js", the browser's half is served to any page.
     `origins` are those besides its own whose pages may use it. `anonymous` lets a signed-out client have a
     token without a client id, `wildcard_client_id` lets `identify` return `*`. What an answer depends on has
-    `timeout` seconds; SDKs give up after 10. `clock` gives the seconds since the epoch.
+    `timeout` seconds; SDKs give up after 10. `clock` gives the seconds since the epoch; it is compared with
+    Ably's when the app starts and every `clock_sync` (None: never), and how far it is off is allowed for.
+    `client_options` are client options of `ably.AblyRest` that say how the server itself reaches Ably.
 
     With sessions, call `aiohttp_session.setup(app, …)` first: ours runs inside it. Raises ValueError with
     everything that is wrong, and RuntimeError when the app is set up or frozen already.
@@ -79,11 +85,12 @@ def setup(
         wildcard_client_id=wildcard_client_id,
         timeout=timeout,
         clock=clock,
+        client_options=client_options,
     )
     app[_ABLY] = ably
     app.middlewares.append(_middleware(ably))
     app.on_response_prepare.append(_write)
-    app.cleanup_ctx.append(_closing(ably))
+    app.cleanup_ctx.append(_running(ably, clock_sync))
     if path is not None:
         app.router.add_route("*", path, ably.handler)
     if script_path is not None:
@@ -281,9 +288,12 @@ async def _write(request: web.Request, response: web.StreamResponse) -> None:
     request[_SENT] = True
 
 
-def _closing(ably: AblyAuth) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def closing(_app: web.Application) -> AsyncIterator[None]:
+def _running(
+    ably: AblyAuth, clock_sync: timedelta | None
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def running(_app: web.Application) -> AsyncIterator[None]:
+        await ably.start(clock_sync.total_seconds() if clock_sync else None)
         yield
-        await ably.issuer.close()
+        await ably.close()
 
-    return closing
+    return running

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ._calls import settled, timeout
+from ._calls import settled
 from .auth_request import AuthRequest, too_large
+from .by_client_id import ByClientId, KeyFor, Keys
 from .carriers import JWTCarrier
+from .control import Control
 from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, Unavailable, UsageError
-from .issuers import Issued, Issuer, JWTIssuer
-from .keys import ApiKey, KeyRing
+from .issuers import Issued, Issuer, JWTIssuer, TokenDetailsIssuer
+from .keys import KeyRing
 from .origins import METHODS, Origins, preflight
 from .responses import denied_headers, error_response, json_response, refused, write_reply
 from .strategies import ClientSigned, Decision, Strategy
@@ -23,13 +25,10 @@ from .tokens import checked_client_id
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
-KeyFor = Callable[[web.Request], Keys | Awaitable[Keys | None] | None]
 Identify = Callable[[web.Request], str | Awaitable[str | None] | None]
 
 
-class AblyAuth:
+class AblyAuth(ByClientId):
     """An auth server for Ably inside an aiohttp app; `setup()` makes it, and documents its options."""
 
     def __init__(
@@ -44,6 +43,7 @@ class AblyAuth:
         wildcard_client_id: bool,
         timeout: float,
         clock: Callable[[], float],
+        client_options: Mapping[str, Any] | None,
     ) -> None:
         problems = []
         self._key: KeyRing | KeyFor | None = None
@@ -75,15 +75,21 @@ class AblyAuth:
             )
         if not timeout > 0:
             problems.append(f"timeout= is a number of seconds over 0, got {timeout!r}")
+        try:
+            self._control = Control(client_options, seconds=timeout, clock=clock)
+        except ValueError as error:
+            problems.append(f"client_options=: {error}")
         if problems:
             raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
+        self._keeping_clock: asyncio.Task[None] | None = None
         self._identify = identify
         self.strategy = strategy
         self.issuer = issuer
         self.anonymous = anonymous
         self.wildcard_client_id = wildcard_client_id
         self.timeout = timeout
-        self.clock = clock
+        if isinstance(issuer, TokenDetailsIssuer):
+            issuer.reach_ably_by(self._control.options)
 
     async def handler(self, request: web.Request) -> web.StreamResponse:
         """The auth route: GET and POST answer with a token; OPTIONS and HEAD issue nothing."""
@@ -116,7 +122,7 @@ class AblyAuth:
         request = auth.request
         if request is None:
             raise TypeError("only a client's own request says who it is")
-        auth.now = self.clock()
+        auth.now = self._control.now()
         keys = self._key
         if not isinstance(keys, KeyRing):
             found = await settled(keys(request))  # type: ignore[misc]
@@ -135,19 +141,21 @@ class AblyAuth:
         decision = await self.strategy.decide(auth)
         return await self.issuer.issue(auth, decision.capability), decision
 
-    async def dependable(self, work: Awaitable[T]) -> T:
-        """What `work` gives; raises Unavailable when a part it depends on fails or takes too long."""
-        try:
-            async with timeout(self.timeout):
-                return await work
-        except (AuthError, UsageError):
-            raise
-        except asyncio.TimeoutError:
-            log.error("no answer within %s s", self.timeout)
-            raise Unavailable(f"no answer within {self.timeout:g} s; try again") from None
-        except Exception as error:
-            log.exception("a part the auth server depends on failed")
-            raise Unavailable("a part the auth server depends on failed; try again") from error
+    async def start(self, clock_sync: float | None) -> None:
+        """Compare our clock with Ably's, now and every `clock_sync` seconds; called when the app starts."""
+        if clock_sync is not None:
+            await self._control.set_clock()
+            self._keeping_clock = asyncio.create_task(self._control.keep_clock(clock_sync))
+
+    async def close(self) -> None:
+        """Let go of all connections; called when the app ends, and by a script that uses this without it."""
+        if self._keeping_clock is not None:
+            self._keeping_clock.cancel()
+            await asyncio.wait([self._keeping_clock])
+        await self.issuer.close()
+        await self._control.close()
+        if close := getattr(getattr(self.strategy, "store", None), "close", None):
+            await close()
 
     async def _answer(self, auth: AuthRequest) -> tuple[Issued, Decision]:
         await self.identify(auth)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from aiohttp_ably.control import Control
 from tests.redis_server import RedisServer
 
 
@@ -16,3 +17,13 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture(autouse=True)
+def no_clock_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apps of tests do not ask the real Ably for the time; what tests that overrides this."""
+
+    async def leave_it(_: Control) -> bool:
+        return False
+
+    monkeypatch.setattr(Control, "set_clock", leave_it)
