@@ -1,0 +1,79 @@
+"""Rooms one joins by asking: what each client may do is kept in its encrypted session.
+
+Run it:    python -m examples.server_stored
+Sign in:   curl -c jar -d user=alice http://127.0.0.1:8080/login
+A token:   curl -b jar -c jar 'http://127.0.0.1:8080/ably/auth?channel=room:tea'
+Join:      curl -b jar -c jar -X POST http://127.0.0.1:8080/rooms/cake/join
+Publish:   curl -b jar -d text=hello http://127.0.0.1:8080/rooms/cake/messages
+"""
+
+from __future__ import annotations
+
+import aiohttp_session
+from aiohttp import web
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from cryptography.fernet import Fernet
+
+import aiohttp_ably
+from aiohttp_ably import AuthRequest, ChannelRules, ServerStored, SessionStore, get_auth, requires
+
+from .running import run
+
+OPEN_ROOMS = {"tea", "coffee"}
+INVITED = {"cake": {"alice"}}
+
+rules = ChannelRules()
+routes = web.RouteTableDef()
+
+
+@rules.channel("room:{room}")
+async def room(auth: AuthRequest, room: str) -> list[str]:
+    """What a client that asks may do in a room: everything in an open one."""
+    return ["publish", "subscribe", "presence"] if room in OPEN_ROOMS else []
+
+
+async def current_user(request: web.Request) -> str | None:
+    """Who is signed in, by this app's own session."""
+    return (await aiohttp_session.get_session(request)).get("user")
+
+
+@routes.post("/login")
+async def login(request: web.Request) -> web.Response:
+    """Sign in by name; a real app asks for more."""
+    session, form = await aiohttp_session.new_session(request), await request.post()
+    session["user"] = str(form["user"])
+    return web.json_response({"signed in": session["user"]})
+
+
+@routes.post("/rooms/{room}/join")
+async def join(request: web.Request) -> web.Response:
+    """Let an invited client in; the response tells it to reauthorize."""
+    auth, name = get_auth(request), request.match_info["room"]
+    if await auth.identify() not in INVITED.get(name, ()):
+        raise web.HTTPForbidden(text=f"you are not invited to {name}")
+    return web.json_response((await auth.grant({f"room:{name}": ["publish", "subscribe"]})).to_dict())
+
+
+@routes.post("/rooms/{room}/messages")
+@requires("room:{room}", "publish")
+async def say(request: web.Request) -> web.Response:
+    """A route of our own under the same capability that the token has."""
+    return web.json_response({"said": str((await request.post())["text"])})
+
+
+def make_app(key: str) -> web.Application:
+    """The app, with `key` as its Ably API key."""
+    app = web.Application()
+    aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(Fernet.generate_key())))
+    aiohttp_ably.setup(
+        app,
+        key=key,
+        identify=current_user,
+        strategy=ServerStored(rules, store=SessionStore(), base={"lobby": ["subscribe"]}),
+    )
+    app.add_routes(routes)
+    return app
+
+
+if __name__ == "__main__":
+    run(make_app)
