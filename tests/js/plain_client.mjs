@@ -52,6 +52,16 @@ const commands = {
     });
     return {};
   },
+  async attach({ channel }) {
+    await realtime.channels.get(channel).attach();
+    return {};
+  },
+  // Waits for a channel's state, and says why it is in it.
+  async channel({ channel, state }) {
+    const one = realtime.channels.get(channel);
+    await one.whenState(state);
+    return { code: one.errorReason?.code ?? null };
+  },
   async state() {
     return { state: realtime.connection.state, id: realtime.connection.id, events };
   },
