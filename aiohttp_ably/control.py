@@ -138,13 +138,12 @@ class Control:
         answer = await self._answer(
             lambda rest: rest.request("POST", path, version=api_version, body=body, headers=headers)
         )
+        items = [item for item in answer.items if isinstance(item, Mapping)]
         if not answer.success:
-            error = answer.items[0].get("error") if answer.items else None
-            raise Unavailable(_why(error, key))
-        items = answer.items
-        if len(items) == 1 and "results" in items[0]:
-            items = items[0]["results"]
-        return {item["target"]: item for item in items}
+            raise Unavailable(_why(items[0].get("error") if items else None, key))
+        if len(items) == 1 and isinstance(results := items[0].get("results"), list):
+            items = [item for item in results if isinstance(item, Mapping)]
+        return {str(item.get("target")): item for item in items}
 
     async def _answer(self, call: Callable[[Any], Any]) -> Any:
         from ably import AblyRest

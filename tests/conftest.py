@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from redis_server import RedisServer
 
 from aiohttp_ably.control import Control
-from tests.redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")

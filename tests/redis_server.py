@@ -8,7 +8,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from tests.real_parts import require_redis_server
+from real_parts import require_redis_server
 
 
 class RedisServer:

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient
+from apps import KEY, OTHER_KEY
 
 from aiohttp_ably import AuthError, AuthRequest, Capability, CapabilityStore, KeyRing
-from tests.apps import KEY, OTHER_KEY
 
 NEWER_KEY = "app1.key2:another0secret0of0the0same0app"
 

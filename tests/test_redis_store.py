@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import redis
+from apps import KEY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis, RedisCluster
+from redis_server import RedisServer, free_port
 
 from aiohttp_ably import AuthRequest, Capability, InvalidCapability, KeyRing, RedisStore
-from tests.apps import KEY
-from tests.redis_server import RedisServer, free_port
 
 SEGMENTS = st.sampled_from(["a", "b", "*", "", "a*"])
 RESOURCES = st.builds(

@@ -10,10 +10,10 @@ from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from aiohttp_session.redis_storage import RedisStorage
 from pytest_aiohttp.plugin import AiohttpClient
 from redis.asyncio import Redis
+from redis_server import RedisServer
+from store_contract import CONTRACT, Shelf, serve
 
 from aiohttp_ably import CapabilityStore, MemoryStore, RedisStore, SessionStore
-from tests.redis_server import RedisServer
-from tests.store_contract import CONTRACT, Shelf, serve
 
 SECRET = b"0123456789abcdef0123456789abcdef"
 STORES = ["memory", "Redis", "session in a cookie", "session in an encrypted cookie", "session in Redis"]
