@@ -155,7 +155,8 @@ export class Reauthorizer extends EventTarget {
    * when this resolves. The response is given whether or not that worked; `failed` events tell.
    */
   async fetch(input, init) {
-    const request = new Request(input instanceof Request ? input : new URL(input, globalThis.location?.href), init);
+    const base = globalThis.location?.href ?? this.#url;
+    const request = new Request(input instanceof Request ? input : new URL(input, base), init);
     const ours = new URL(request.url).origin === new URL(this.#url).origin;
     if (ours && this.#sendsGrant) request.headers.set(GRANT, this.#state.grant ?? "");
     const response = await this.#fetch(request);

@@ -1,0 +1,222 @@
+// Runs one scenario with ably-js and reauth.js against an app and the sandbox, and prints what came of it as JSON.
+import Ably from "ably";
+import { DENIED, Reauthorizer } from "../../aiohttp_ably/static/reauth.js";
+
+const { scenario, url, ably, options } = JSON.parse(process.argv[2]);
+const site = new URL(url).origin;
+const events = [];
+const clients = [];
+
+function start(more = {}, ablyOptions = {}) {
+  const reauth = new Reauthorizer(url, { ...options, ...more });
+  for (const type of ["request", "granted", "denied", "failed", "refused", "reauthorized"]) {
+    reauth.addEventListener(type, ({ detail }) => events.push([type, { ...detail, error: told(detail.error) }]));
+  }
+  const logHandler = () => {};
+  const given = { ...reauth.clientOptions(), ...ably, logHandler, disconnectedRetryTimeout: 50, ...ablyOptions };
+  const realtime = reauth.bind(new Ably.Realtime(given));
+  clients.push(realtime);
+  return { reauth, realtime };
+}
+
+async function connected(more, ablyOptions) {
+  const client = start(more, ablyOptions);
+  await client.realtime.connection.whenState("connected");
+  return client;
+}
+
+const control = (change) => fetch(`${site}/control`, { method: "POST", body: JSON.stringify(change) });
+const told = (error) => error && { code: error.code, status: error.statusCode, message: error.message };
+const outcome = (promise) => promise.then(() => "done", told);
+const post = (body) => ({ method: "POST", body: JSON.stringify(body) });
+
+function stored() {
+  const entries = new Map();
+  return { getItem: (name) => entries.get(name) ?? null, setItem: (name, text) => entries.set(name, text) };
+}
+
+const scenarios = {
+  async exchange() {
+    const { reauth, realtime } = await connected();
+    const { id } = realtime.connection;
+    const channel = realtime.channels.get("chat:1");
+    await reauth.need("chat:1", ["publish", "subscribe"]);
+    const received = new Promise((resolve) => channel.subscribe((message) => resolve(message.data)));
+    await channel.publish("greeting", "hello");
+    const data = await received;
+    await reauth.enter(channel, "here");
+    const held = reauth.capability;
+    await reauth.drop("chat:1");
+    return { data, held, after: reauth.capability, sameConnection: id === realtime.connection.id, state: channel.state };
+  },
+
+  async decidedByTheServer() {
+    const { reauth } = await connected();
+    const subscribe = ["subscribe"];
+    await control({ rights: { lobby: subscribe, "chat:1": subscribe, "chat:2": subscribe } });
+    await reauth.need("chat:1", "subscribe");
+    return { held: reauth.capability, refusal: await outcome(reauth.need("chat:3", "subscribe")) };
+  },
+
+  async together() {
+    const { reauth } = start();
+    const rooms = [...Array(20).keys()].map((number) => `chat:${number}`);
+    const outcomes = await Promise.all(rooms.map((room) => outcome(reauth.need(room, "subscribe"))));
+    return { outcomes, held: rooms.every((room) => reauth.holds(room, ["subscribe"])) };
+  },
+
+  async inTurn() {
+    const { reauth } = await connected();
+    const first = reauth.need("chat:1", "subscribe");
+    await new Promise((resolve) => reauth.addEventListener("request", resolve, { once: true }));
+    await Promise.all([first, reauth.need("chat:2", "subscribe"), reauth.need("chat:3", "subscribe"), reauth.reauthorize()]);
+    await reauth.need("chat:1", "subscribe"); // held
+    return { held: reauth.capability };
+  },
+
+  async denied() {
+    const { reauth, realtime } = await connected();
+    const { id } = realtime.connection;
+    const refusal = await outcome(reauth.need("chat:secret", "subscribe"));
+    await reauth.need("chat:1", "subscribe");
+    await reauth.reauthorize();
+    await realtime.auth.authorize();
+    return { refusal, sameConnection: id === realtime.connection.id, state: realtime.connection.state };
+  },
+
+  async oneOfSeveral() {
+    const { reauth } = await connected();
+    const rooms = ["chat:1", "chat:secret", "chat:2"];
+    return { outcomes: await Promise.all(rooms.map((room) => outcome(reauth.need(room, "subscribe")))) };
+  },
+
+  async malformed() {
+    const { reauth, realtime } = await connected();
+    const calls = [reauth.need("chat:1", "subscribe"), reauth.need("chat:2", "sing")];
+    return { outcomes: await Promise.all(calls.map(outcome)), state: realtime.connection.state };
+  },
+
+  async outage() {
+    await control({ down: true });
+    const { reauth, realtime } = start();
+    await realtime.connection.whenState("disconnected");
+    await control({ down: false });
+    await realtime.connection.whenState("connected");
+    const { id } = realtime.connection;
+    await control({ down: true });
+    const refusal = await outcome(reauth.need("chat:1", "subscribe"));
+    const state = realtime.connection.state;
+    await control({ down: false });
+    const recovered = await outcome(reauth.need("chat:1", "subscribe"));
+    return { refusal, state, recovered, sameConnection: id === realtime.connection.id };
+  },
+
+  async loop() {
+    const { reauth } = await connected();
+    let runs = 0;
+    const refused = async () => {
+      runs += 1;
+      throw Object.assign(new Error("no"), { code: DENIED });
+    };
+    return { error: await outcome(reauth.guard("[?rewind=1]chat:1", "publish", refused)), runs };
+  },
+
+  async keyLacks() {
+    const { reauth, realtime } = await connected();
+    const channel = realtime.channels.get("chat:1");
+    const attached = await outcome(reauth.attach(channel));
+    return { attached, needed: await outcome(reauth.need("chat:1", "publish")), state: channel.state };
+  },
+
+  async guarded() {
+    const { reauth, realtime } = await connected();
+    const { id } = realtime.connection;
+    const channel = realtime.channels.get("chat:1");
+    const states = [];
+    channel.on(({ current }) => states.push(current));
+    await reauth.attach(channel);
+    await reauth.fetch("/withdraw", post(["chat:1"]));
+    if (channel.state !== "failed") await channel.whenState("failed");
+    await reauth.publish(channel, "greeting", "hello");
+    const other = await outcome(reauth.publish(channel, "greeting", Symbol("never sent")));
+    return { states: [...states], other, sameConnection: id === realtime.connection.id };
+  },
+
+  async list() {
+    const storage = stored();
+    const { reauth } = await connected({ storage });
+    await reauth.need("chat:1", "subscribe");
+    await Promise.all([reauth.need("chat:2"), outcome(reauth.need("chat:secret", "subscribe"))]);
+    await reauth.drop("chat:1");
+    await reauth.reauthorize();
+    const second = await connected({ storage });
+    const restored = second.reauth.capability;
+    for (const client of clients) client.close();
+    await control({ user: "bob" });
+    const third = await connected({ storage });
+    return { restored, another: third.reauth.capability };
+  },
+
+  async appFetch() {
+    const { reauth, realtime } = await connected();
+    const { id } = realtime.connection;
+    const response = await reauth.fetch(`${site}/grant`, post({ "chat:1": ["subscribe"] }));
+    const held = reauth.holds("chat:1", "subscribe");
+    const again = await reauth.fetch("/grant", post({ "chat:1": ["subscribe"] })); // changes nothing
+    const statuses = [response.status, again.status];
+    return { body: await response.json(), held, statuses, sameConnection: id === realtime.connection.id };
+  },
+
+  async signedOut() {
+    const { reauth, realtime } = await connected();
+    await control({ user: null });
+    const refusal = await outcome(reauth.need("chat:1", "subscribe"));
+    const { state, errorReason } = realtime.connection;
+    return { refusal, state, cause: told(errorReason.cause) };
+  },
+
+  async signedOutAtRenewal() {
+    const { realtime } = await connected();
+    await control({ user: null });
+    const refusal = await outcome(realtime.auth.authorize());
+    return { refusal, state: realtime.connection.state };
+  },
+
+  async signedOutAtStart() {
+    await control({ user: null });
+    const { realtime } = start();
+    await realtime.connection.whenState("failed");
+    return { cause: told(realtime.connection.errorReason.cause) };
+  },
+
+  async anotherUser() {
+    const { reauth, realtime } = await connected();
+    await control({ user: "bob" });
+    return { refusal: await outcome(reauth.need("chat:1", "subscribe")), state: realtime.connection.state };
+  },
+
+  async askedAndDropped() {
+    const { reauth } = await connected();
+    await Promise.all([reauth.need("chat:1", "subscribe"), reauth.drop("chat:1"), reauth.need("chat:2", "subscribe")]);
+    return { held: reauth.capability };
+  },
+
+  async closedMeanwhile() {
+    const { reauth, realtime } = await connected();
+    reauth.addEventListener("granted", () => realtime.close(), { once: true });
+    const refusal = await outcome(reauth.need("chat:1", "subscribe"));
+    await realtime.connection.whenState("closed");
+    return { refusal };
+  },
+
+  async rest() {
+    const reauth = new Reauthorizer(url, options);
+    const rest = reauth.bind(new Ably.Rest({ ...reauth.clientOptions(), ...ably, logHandler: () => {} }));
+    await reauth.publish(rest.channels.get("chat:1"), "greeting", "hello");
+    return { held: reauth.capability, refusal: await outcome(reauth.publish(rest.channels.get("chat:secret"), "a", "b")) };
+  },
+};
+
+const result = await scenarios[scenario]();
+for (const client of clients) client.close();
+process.stdout.write(JSON.stringify({ result, events }), () => process.exit());
