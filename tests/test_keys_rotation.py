@@ -1,0 +1,212 @@
+"""Keys that rotate without a client noticing, and keys of tenants, each held apart."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp_session
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from apps import KEY, OTHER_KEY, PATH, SECRET, ask, error, granted, install, rooms
+from redis_server import RedisServer
+from sandbox_helpers import bearer
+
+from aiohttp_ably import (
+    ApiKey,
+    ClientSigned,
+    Issuer,
+    JWTCarrier,
+    JWTIssuer,
+    KeyRing,
+    MemoryStore,
+    RedisStore,
+    ServerStored,
+    SessionStore,
+    Strategy,
+    TokenRequestIssuer,
+    verify_jwt,
+    verify_token_request,
+)
+from aiohttp_ably.sandbox import Sandbox
+
+NEW_KEY = "app1.key2:the0newer0secret0of0the0same0app"
+ROOM = {"chat:1": ["publish"]}
+SECRET_ROOM = {"chat:secret": ["publish"]}
+TENANTS = {"one": KEY, "two": OTHER_KEY}
+
+
+Make = Callable[[str], Strategy]
+MEMORY, SESSION = MemoryStore(), SessionStore()
+KEPT: dict[str, Make] = {
+    "memory": lambda redis: ServerStored(rooms(), store=MEMORY),
+    "redis": lambda redis: ServerStored(rooms(), store=RedisStore(redis, prefix="rotation:")),
+    "session": lambda redis: ServerStored(rooms(), store=SESSION),
+    "signed": lambda redis: ClientSigned(rooms(), secret=SECRET),
+    "encrypted": lambda redis: ClientSigned(rooms(), secret=SECRET, encrypt=True),
+}
+
+
+class Browser:
+    """One browser with its cookies, before whatever app stands at the address at the time."""
+
+    def __init__(self, aiohttp_server: Any, redis: RedisServer) -> None:
+        self._server = aiohttp_server
+        self._redis = redis
+        self._port: int | None = None
+        self.client: TestClient[web.Request, web.Application] | None = None
+
+    async def meet(self, kept: str, key: Any) -> TestClient[web.Request, web.Application]:
+        """The client, before an app that is new in all but what is kept."""
+        app = web.Application()
+        if kept == "session":
+            aiohttp_session.setup(app, aiohttp_session.SimpleCookieStorage())
+        install(app, KEPT[kept](self._redis.url), key=key, issuer=TokenRequestIssuer(jitter=0))
+        jar = None
+        if self.client is not None:
+            jar = self.client.session.cookie_jar
+            await self.client.close()
+        server: TestServer = await self._server(app)
+        self.client = TestClient(server, cookie_jar=jar)
+        return self.client
+
+
+@pytest.fixture
+async def browser(aiohttp_server: Any, redis_server: RedisServer) -> Any:
+    browser = Browser(aiohttp_server, redis_server)
+    yield browser
+    if browser.client is not None:
+        await browser.client.close()
+
+
+@pytest.mark.parametrize("kept", KEPT)
+async def test_what_was_granted_before_a_rotation_is_held_after_it(kept: str, browser: Browser) -> None:
+    for number, key in enumerate([[KEY], [NEW_KEY, KEY], [NEW_KEY]]):
+        client = await browser.meet(kept, key)
+        answer = await ask(client, ROOM if number == 0 else None)
+        assert await granted(answer) == ROOM
+        members = await answer.json()
+        assert members["keyName"] == KeyRing(key).newest.name
+        assert verify_token_request(members, KeyRing(key)) == KeyRing(key).newest
+
+
+async def test_a_jwt_grant_of_the_old_key_still_verifies(aiohttp_client: Any) -> None:
+    token = ""
+    for key, signer in (([KEY], KEY), ([NEW_KEY, KEY], NEW_KEY), ([NEW_KEY], NEW_KEY)):
+        app = web.Application()
+        install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=key, issuer=JWTIssuer())
+        client = await aiohttp_client(app)
+        answer = await ask(client, None if token else ROOM, headers={"Ably-Grant": token})
+        assert await granted(answer) == ROOM
+        token = (await answer.json())["token"]
+        assert verify_jwt(token, KeyRing(key), now=0).key_name == ApiKey(signer).name
+
+
+async def test_a_jwt_grant_of_a_key_that_is_gone_is_nothing(aiohttp_client: Any) -> None:
+    app = web.Application()
+    install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=KEY, issuer=JWTIssuer())
+    token = (await (await ask(await aiohttp_client(app), ROOM)).json())["token"]
+    app = web.Application()
+    install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=NEW_KEY, issuer=JWTIssuer())
+    assert await error(await ask(await aiohttp_client(app), headers={"Ably-Grant": token})) == (403, 40300)
+
+
+async def test_tokens_of_every_key_on_the_ring_are_revoked(aiohttp_server: Any) -> None:
+    old, new = ApiKey(KEY, revocable=True), ApiKey(NEW_KEY, revocable=True)
+    async with Sandbox([old, new]) as sandbox:
+        options = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+        ably, tokens = None, []
+        for key in (KeyRing([old]), KeyRing([new, old])):
+            app = web.Application()
+            strategy = ServerStored(rooms(), store=MemoryStore())
+            ably = install(app, strategy, key=key, issuer=JWTIssuer(), client_options=options)
+            async with TestClient(await aiohttp_server(app)) as client:
+                tokens.append((await (await ask(client, ROOM)).json())["token"])
+        assert ably is not None
+        await ably.revoke("alice")
+        await ably.close()
+        async with TestClient(TestServer(web.Application())) as client:
+            for token in tokens:
+                url = f"{sandbox.url}/channels/chat:1/messages"
+                async with client.session.post(url, json={}, headers=bearer(token)) as answer:
+                    assert answer.headers["X-Ably-ErrorCode"] == "40141"
+
+
+async def tenant_key(request: web.Request) -> str | None:
+    """The tenant is in the address; a URL's query can get lost on the way."""
+    return TENANTS.get(request.headers.get("X-Tenant", ""))
+
+
+def at(tenant: str) -> dict[str, str]:
+    return {"X-Tenant": tenant}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+async def test_a_grant_of_one_tenant_is_nothing_in_another(kept: str, browser: Browser) -> None:
+    client = await browser.meet(kept, tenant_key)
+    answer = await ask(client, ROOM, headers=at("one"))
+    assert await granted(answer) == ROOM
+    assert (await answer.json())["keyName"] == ApiKey(KEY).name
+    assert await error(await ask(client, headers=at("two"))) == (403, 40300)
+    answer = await ask(client, {"chat:2": ["subscribe"]}, headers=at("two"))
+    assert await granted(answer) == {"chat:2": ["subscribe"]}
+    assert (await answer.json())["keyName"] == ApiKey(OTHER_KEY).name
+
+
+@pytest.mark.parametrize("kept", ["memory", "redis"])
+async def test_tenants_do_not_disturb_each_other(kept: str, browser: Browser) -> None:
+    client = await browser.meet(kept, tenant_key)
+    await ask(client, {"chat:a": ["publish"]}, user="carol", headers=at("one"))
+    await ask(client, {"chat:b": ["publish"]}, user="carol", headers=at("two"))
+    await client.post("/withdraw", json=["chat:b"], headers={"X-User": "carol", **at("two")})
+    held = await granted(await ask(client, user="carol", headers=at("one")))
+    assert held == {"chat:a": ["publish"]}
+
+
+@pytest.mark.parametrize("issuer", [TokenRequestIssuer(), JWTIssuer()], ids=["token request", "jwt"])
+@pytest.mark.parametrize("tenant", [None, "", "three", "ONE"])
+async def test_a_missing_tenant_is_an_error(tenant: str | None, issuer: Issuer, aiohttp_client: Any) -> None:
+    app = web.Application()
+    install(app, ServerStored(rooms(), store=MemoryStore()), key=tenant_key, issuer=issuer)
+    client = await aiohttp_client(app)
+    headers = {} if tenant is None else at(tenant)
+    assert await error(await ask(client, ROOM, headers=headers)) == (400, 40000)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda request: "app1.key1-without-a-secret", id="no key"),
+        pytest.param(lambda request: f"{KEY} ", id="a key with a space"),
+        pytest.param(lambda request: [KEY, OTHER_KEY], id="keys of two apps"),
+        pytest.param(lambda request: 7, id="no text"),
+        pytest.param(lambda request: 1 / 0, id="a bug"),
+    ],
+)
+async def test_a_tenant_without_a_usable_key_is_an_outage_that_shows_no_secret(
+    answer: Callable[[web.Request], Any], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = web.Application()
+    install(app, ServerStored(rooms(), store=MemoryStore()), key=answer)
+    client = await aiohttp_client(app)
+    with caplog.at_level(logging.DEBUG):
+        response = await client.get(
+            PATH, params={"capability": json.dumps(ROOM)}, headers={"X-User": "alice"}
+        )
+        assert await error(response) == (503, 50300)
+    for secret in (KEY, OTHER_KEY):
+        assert secret.partition(":")[2] not in caplog.text + await response.text()
+
+
+async def test_a_tenants_grants_are_changed_from_anywhere_by_naming_its_key(aiohttp_client: Any) -> None:
+    app = web.Application()
+    ably = install(app, ServerStored(rooms(), store=MemoryStore()), key=tenant_key)
+    client = await aiohttp_client(app)
+    await ably.grant("alice", SECRET_ROOM, key=KEY, tell=False)
+    assert await granted(await ask(client, headers=at("one"))) == SECRET_ROOM
+    assert await error(await ask(client, headers=at("two"))) == (403, 40300)
+    await ably.withdraw("alice", "chat:secret", key=KEY, tell=False)
+    assert await error(await ask(client, headers=at("one"))) == (403, 40300)
