@@ -1,0 +1,1 @@
+"""What the library looks like in use. `python -m examples` runs the chat."""

@@ -1,0 +1,67 @@
+"""`python -m examples`: the chat, with the stand-in for Ably unless ABLY_API_KEY is set."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+
+from aiohttp import web
+
+from aiohttp_ably.sandbox import Sandbox
+
+from .chat import make_app
+
+HOST = "127.0.0.1"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the chat until it is interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_serve(options.port, timedelta(seconds=options.ttl)))
+    except (OSError, ValueError) as error:
+        print(f"the chat cannot start: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _serve(port: int, ttl: timedelta) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        ably: str | Sandbox = os.environ.get("ABLY_API_KEY") or Sandbox()
+        if isinstance(ably, Sandbox):
+            await stack.enter_async_context(ably)
+        runner = web.AppRunner(make_app(ably, ttl=ttl), access_log=None)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, HOST, port).start()
+        port = runner.addresses[0][1]
+        print(f"The chat is at    http://{HOST}:{port}")
+        print(f"A second person:  http://localhost:{port}   (the same chat; the browser keeps them apart)")
+        print(f"Ably:             {'the real one' if isinstance(ably, str) else f'a stand-in, {ably.url}'}")
+        print("Ctrl+C ends it.", flush=True)
+        await asyncio.Event().wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m examples", description=__doc__)
+    parser.add_argument(
+        "--port", type=int, default=8080, help="port to listen on (%(default)s); 0: a free one"
+    )
+    parser.add_argument(
+        "--ttl",
+        type=float,
+        default=3600,
+        metavar="SECONDS",
+        help="life of a token (%(default)s); with 20, say, one can watch it being renewed",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The chat as an aiohttp app: sessions first, then the auth server, then pages and their API."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import aiohttp_session
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from cryptography.fernet import Fernet
+
+import aiohttp_ably
+from aiohttp_ably import TokenRequestIssuer
+from aiohttp_ably.sandbox import Sandbox
+
+from .api import Api
+from .identity import current_user
+from .rooms import Rooms
+from .sdk import CDN, installed_sdk
+from .strategies import CHECKED, Chosen, make_strategies
+from .streams import Streams
+
+STATIC = Path(__file__).parent / "static"
+SDK_PATH = "/sdk/ably.js"
+
+
+def make_app(
+    ably: str | Sandbox,
+    *,
+    ttl: timedelta = timedelta(hours=1),
+    sdk: Path | str | None = None,
+    clock: Callable[[], float] = time.time,
+) -> web.Application:
+    """The chat, over Ably with an API key of yours, or over a stand-in for it that is started.
+
+    `ttl` is the life of the tokens. `sdk` says where the page gets ably-js: a file or an address, by default
+    what there is. `clock` gives the seconds since the epoch.
+    """
+    rooms, streams = Rooms(), Streams()
+    strategies = make_strategies(rooms, secret=secrets.token_urlsafe(32))
+    key, address = (ably, None) if isinstance(ably, str) else (ably.key, _address(ably))
+    sdk = sdk or installed_sdk() or CDN
+    page = {
+        "sdk": SDK_PATH if isinstance(sdk, Path) else sdk,
+        "options": {**address, "disableConnectivityCheck": True} if address else {},
+    }
+
+    app = web.Application()
+    storage = EncryptedCookieStorage(Fernet(Fernet.generate_key()), cookie_name="chat", samesite="Lax")
+    aiohttp_session.setup(app, storage)
+    aiohttp_ably.setup(
+        app,
+        key=key,
+        identify=current_user,
+        strategy=Chosen(strategies, rooms),
+        issuer=TokenRequestIssuer(ttl=ttl),
+        script_path="/ably/reauth.js",
+        clock=clock,
+        client_options=address,
+    )
+    Api(rooms, streams, strategies, page).add_routes(app)
+    app.router.add_get("/", _index)
+    if isinstance(sdk, Path):
+        app.router.add_get(SDK_PATH, _file(sdk))
+    app.router.add_static("/static", STATIC)
+    app.on_response_prepare.append(_show_what_was_checked)
+    app.on_shutdown.append(streams.close)
+    return app
+
+
+def _address(sandbox: Sandbox) -> dict[str, object]:
+    return {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+
+
+async def _index(request: web.Request) -> web.FileResponse:
+    return web.FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+def _file(path: Path) -> Handler:
+    async def handler(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    return handler
+
+
+async def _show_what_was_checked(request: web.Request, response: web.StreamResponse) -> None:
+    """For the page's panel: what the rules were asked about, which is where the strategies differ."""
+    if request.path.startswith("/static/"):
+        response.headers["Cache-Control"] = "no-cache"
+    if CHECKED in request:
+        response.headers["Chat-Checked"] = json.dumps(request[CHECKED].to_dict())

@@ -1,0 +1,17 @@
+"""Where the page gets ably-js: from the npm package where it is installed, else from Ably's CDN."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CDN = "https://cdn.ably.com/lib/ably.min-2.js"
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def installed_sdk() -> Path | None:
+    """The script inside the npm package `ably`; None where it is not installed."""
+    for folder in (Path.cwd(), _REPOSITORY, _REPOSITORY / "tests" / "js"):
+        script = folder / "node_modules" / "ably" / "build" / "ably.min.js"
+        if script.is_file():
+            return script
+    return None

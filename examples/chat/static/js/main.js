@@ -1,0 +1,92 @@
+/** Begins: who is signed in, the door or the chat, and the way between them. */
+
+import { api, loadSdk } from "./api.js";
+import { Chat } from "./chat.js";
+import { announce, byId } from "./dom.js";
+
+const tabs = new BroadcastChannel("chat"); // the tabs of a browser share a session, so they change together
+let chat = null;
+
+async function begin() {
+  for (const button of byId("door").querySelectorAll("[data-name]")) {
+    button.addEventListener("click", () => signIn(button.dataset.name));
+  }
+  byId("door-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    signIn(byId("name").value);
+  });
+  byId("sign-out").addEventListener("click", () => signOut());
+  tabs.addEventListener("message", () => location.reload());
+  showOtherAddress();
+  try {
+    const session = await api("GET", "/api/session");
+    await loadSdk(session.sdk);
+    if (session.user) await enter(session);
+    else showDoor();
+  } catch (error) {
+    showDoor(error.message);
+  }
+}
+
+async function signIn(name) {
+  try {
+    const session = await api("POST", "/api/session", { body: { name } });
+    tabs.postMessage("signed in");
+    await enter(session);
+  } catch (error) {
+    showDoor(error.message);
+  }
+}
+
+async function enter(session, options) {
+  chat = new Chat(session, { onEnded: (reason) => ended(reason), onStrategy: (name) => change(name) });
+  byId("door").hidden = true;
+  byId("app").hidden = false;
+  await chat.start(options);
+}
+
+async function signOut() {
+  await chat?.stop({ forget: true });
+  await api("DELETE", "/api/session");
+  tabs.postMessage("signed out");
+  chat = null;
+  showDoor();
+  announce("You are signed out.");
+}
+
+/** The server does not know us any more: the client has stopped by itself. */
+async function ended(reason) {
+  await chat?.stop({ forget: true });
+  chat = null;
+  showDoor(reason);
+}
+
+async function change(strategy) {
+  await chat?.stop();
+  const session = await api("PUT", "/api/strategy", { body: { strategy } });
+  await enter(session, { focus: false });
+}
+
+function showDoor(problem = "") {
+  document.title = "Rooms";
+  history.replaceState(null, "", location.pathname); // the next one begins in the lobby
+  byId("app").hidden = true;
+  byId("door").hidden = false;
+  byId("door-problem").textContent = problem;
+  byId("name").value = "";
+  byId("name").focus();
+}
+
+/** One browser, two people: cookies of `localhost` and `127.0.0.1` are kept apart. */
+function showOtherAddress() {
+  const other = { localhost: "127.0.0.1", "127.0.0.1": "localhost" }[location.hostname];
+  if (!other) return;
+  const address = new URL(location.href);
+  address.hostname = other;
+  address.hash = "";
+  byId("second-link").href = address.href;
+  byId("second-link").textContent = address.host;
+  byId("second-person").hidden = false;
+}
+
+begin();

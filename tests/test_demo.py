@@ -1,0 +1,249 @@
+"""The demo, as people meet it: each strategy in real browsers against the stand-in for Ably."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from demo_pages import Demo, chromium, demo
+from playwright.async_api import Browser, expect
+from real_parts import require_ably_js
+
+from aiohttp_ably.sandbox import ManualClock
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+STRATEGIES = ["server-determined", "server-stored", "client-stored", "client-signed"]
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    require_ably_js()
+    async with chromium() as one:
+        yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def chat(browser: Browser) -> AsyncIterator[Demo]:
+    async with demo(browser) as running:
+        yield running
+        assert running.errors == []
+
+
+def beginning(strategy: str, name: str) -> list[str]:
+    """The rooms that a token names before anything is asked."""
+    if strategy != "server-determined":
+        return ["lobby"]
+    return ["garden", "lobby", *(["workshop"] if name == "Ben" else [])]
+
+
+@every_strategy
+async def test_two_people_talk(chat: Demo, strategy: str) -> None:
+    ada = await chat.person("Ada", strategy, room="garden")
+    ben = await chat.person("Ben", strategy)
+    before = await ben.connection()
+    await ben.go("garden")
+    await ada.sees("Ben came in")
+    await ada.say("Good morning")
+    await ben.sees("Good morning")
+    await ben.say("And to you")
+    await ada.sees("And to you")
+    await expect(ada.room("garden").locator(".people li")).to_have_text(["AAda (you)", "BBen"])
+    assert await ben.connection() == before
+    await ben.press("Leave")
+    await ada.sees("Ben left")
+
+
+@every_strategy
+async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, strategy: str) -> None:
+    ada = await chat.person("Ada", strategy, room="studio")
+    ben = await chat.person("Ben", strategy)
+    connection = await ben.connection()
+
+    # Without the right: refused, and told why. The rest goes on.
+    await ben.go("studio", "refused")
+    await ben.sees("The Studio is for its members")
+    await ben.sees("40160: denied")
+    await expect(ben.page.locator("#connection-state")).to_contain_text("connected")
+    await ben.go("lobby")
+    await ben.say("Still here")
+    await ben.sees("Still here")
+
+    # Admitted: the page changes by itself.
+    await ben.go("studio", "refused")
+    await ben.press("Ask Ada to let you in")
+    await ada.press("Admit Ben")
+    await ben.is_in("studio")
+    await ben.say("Thank you")
+    await ada.sees("Thank you")
+    assert (await ben.timeline())[-2:] == ["Reauthorized", "Attached"]
+
+    # Removed: the channel fails and says why.
+    await ada.press("Remove Ben")
+    await ben.is_in("studio", "removed")
+    await ben.sees("Ada removed you from the Studio")
+    await ben.sees("40160: channel 'chat:studio' is not permitted")
+    await ben.may(*beginning(strategy, "Ben"))
+    await ada.sees("Ben left")
+    assert await ben.connection() == connection
+
+    # Whatever the browser still holds, the right is gone.
+    await ben.page.reload()
+    await ben.is_in("studio", "refused")
+    held = chat.sandbox.connections[await ben.connection()].capability
+    assert not held.allows("subscribe", "chat:studio")
+
+
+@every_strategy
+async def test_signing_out_stops_the_client(chat: Demo, strategy: str) -> None:
+    ben = await chat.person("Ben", strategy, fake_time=True)
+    connection = await ben.connection()
+    await ben.press("Sign out")
+    await expect(ben.page.get_by_label("Your name")).to_be_focused()
+    assert connection not in chat.sandbox.connections
+    asked: list[str] = []
+    ben.page.on("request", lambda request: asked.append(request.url))
+    ben.page.on("websocket", lambda socket: asked.append(socket.url))
+    await ben.page.clock.fast_forward("01:00:00")
+    session = await ben.page.evaluate("fetch('/api/session').then((answer) => answer.json())")
+    assert session["user"] is None
+    assert asked == [f"{chat.url}/api/session"]
+
+
+@every_strategy
+async def test_the_next_user_of_a_browser_gets_nothing_of_the_last(chat: Demo, strategy: str) -> None:
+    person = await chat.person("Ada", strategy, room="studio")
+    await person.press("Sign out")
+    await person.press("Cleo owns nothing")
+    await person.is_in("lobby")
+    await person.choose(strategy)
+    await person.is_in("lobby")
+    await person.may(*beginning(strategy, "Cleo"))
+    await expect(person.page.locator("#client-id")).to_have_text("Cleo")
+    await person.go("studio", "refused")
+
+
+@every_strategy
+async def test_a_token_is_renewed_unnoticed(browser: Browser, strategy: str) -> None:
+    clock = ManualClock()
+    async with demo(browser, clock=clock) as running:
+        ben = await running.person("Ben", strategy, room="garden")
+        before = await ben.connection()
+        connection = running.sandbox.connections[before]
+        first = connection.grant.expires
+        assert first is not None
+        await clock.advance((first - clock.now()) / 1000 - 20)
+        renewed = ben.page.locator("#timeline > li").first
+        await expect(renewed).to_have_attribute("data-what", "Reauthorized")
+        await clock.advance(60)
+        assert connection.is_connected
+        assert connection.grant.expires is not None
+        assert connection.grant.expires > clock.now() > first
+        await ben.say("Nobody noticed")
+        await ben.sees("Nobody noticed")
+        assert await ben.connection() == before
+        assert "Disconnected" not in await ben.timeline()
+        assert running.errors == []
+
+
+async def test_the_time_line_tells_how_a_refusal_is_put_right(chat: Demo) -> None:
+    ben = await chat.person("Ben", "server-stored")
+    before = len(await ben.timeline())
+    await ben.go("garden")
+    assert (await ben.timeline())[before:] == ["Refused by Ably", "Auth request", "Reauthorized", "Attached"]
+    asked = ben.page.locator("#timeline > li", has_text="Auth request").first.locator("dd")
+    await expect(asked).to_have_text(
+        ["chat:garden (all)", "chat:garden (all)", "chat:garden (presence, publish, subscribe)"]
+    )
+
+
+async def test_what_is_left_is_given_back(chat: Demo) -> None:
+    ben = await chat.person("Ben", "client-signed", room="garden")
+    await ben.may("garden", "lobby")
+    await ben.press("Leave")
+    await ben.may("lobby")
+    await ben.press("Join the Garden")
+    await ben.is_in("garden")
+    await ben.may("garden", "lobby")
+
+
+async def test_the_chat_is_usable_by_keyboard(chat: Demo) -> None:
+    ben = await chat.visitor()
+    await ben.open()
+    keyboard = ben.page.keyboard
+    await expect(ben.page.get_by_label("Your name")).to_be_focused()
+    await keyboard.type("Ben")
+    await keyboard.press("Enter")
+    await expect(ben.page.get_by_label("Say something in the Lobby")).to_be_focused()
+    await keyboard.type("By hand")
+    await keyboard.press("Enter")
+    await ben.sees("By hand")
+    await ben.page.locator("nav [data-room=studio]").focus()
+    await keyboard.press("Enter")
+    await ben.is_in("studio", "refused")
+    await expect(ben.room("studio").locator(".outside")).to_be_focused()
+    await keyboard.press("Tab")
+    await expect(ben.page.get_by_role("button", name="Ask Ada to let you in")).to_be_focused()
+    await keyboard.press("Enter")
+    await ben.sees("Ada has been asked")
+    await expect(ben.page.locator("#status")).to_have_text("Ada has been asked.")
+    await ben.page.locator("#strategies :checked").focus()
+    await keyboard.press("ArrowRight")
+    await expect(ben.page.locator("#strategies [value=client-stored]")).to_be_focused()
+    await expect(ben.page.locator("#connection-state")).to_have_text("connected")
+    await expect(ben.page.locator("#strategies [value=client-stored]")).to_be_checked()
+
+
+async def test_on_a_phone_the_panel_is_a_sheet(chat: Demo) -> None:
+    ben = await chat.person("Ben", "server-stored", viewport={"width": 390, "height": 844})
+    panel, toggle = (
+        ben.page.locator("#panel"),
+        ben.page.get_by_role("button", name="connected · Server-stored"),
+    )
+    await expect(panel).to_be_hidden()
+    await toggle.click()
+    await expect(panel).to_be_focused()
+    await expect(toggle).to_have_attribute("aria-expanded", "true")
+    await ben.page.keyboard.press("Escape")
+    await expect(panel).to_be_hidden()
+    await expect(toggle).to_be_focused()
+    assert await ben.page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+async def test_tabs_of_one_browser_sign_out_together(chat: Demo) -> None:
+    ben = await chat.person("Ben", "server-stored")
+    other = await chat.tab(ben.page.context)
+    await other.open()
+    await other.is_in("lobby")
+    await ben.press("Sign out")
+    await expect(other.page.get_by_label("Your name")).to_be_focused()
+
+
+async def test_a_missing_sdk_is_named(browser: Browser) -> None:
+    async with demo(browser, sdk="/static/nowhere.js") as running:
+        somebody = await running.visitor()
+        await somebody.open()
+        await expect(somebody.page.get_by_role("alert").first).to_contain_text("ably-js is missing")
+        [only] = running.errors  # Chromium's own note
+        assert "nowhere.js" in only
+
+
+async def test_the_command_serves_the_chat_and_ends_when_interrupted() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "examples", "--port", "0", "--ttl", "20"),
+        cwd=Path(__file__).parents[1],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = (await process.stdout.readline()).decode()
+    async with aiohttp.ClientSession() as session, session.get(first.split()[-1]) as response:
+        assert "<title>Rooms</title>" in await response.text()
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 0
