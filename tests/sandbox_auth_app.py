@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import hdrs, web
 
 from aiohttp_ably import ApiKey, Capability
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.sandbox import ManualClock, Sandbox
 from aiohttp_ably.tokens import sign_jwt, sign_token_request
 
 KINDS = ("request", "jwt", "details")
@@ -13,7 +13,10 @@ KINDS = ("request", "jwt", "details")
 
 
 def make_auth_app(sandbox: Sandbox) -> web.Application:
-    """`GET /auth?kind=&rooms=&user=&life=`: `rooms` are channels between commas, `life` in milliseconds."""
+    """`GET /auth?kind=&rooms=&user=&life=`: `rooms` are channels between commas, `life` in milliseconds.
+
+    `GET /advance?seconds=` moves the sandbox's clock.
+    """
 
     async def auth(request: web.Request) -> web.Response:
         query = request.query
@@ -47,6 +50,12 @@ def make_auth_app(sandbox: Sandbox) -> web.Application:
         } | ({"clientId": client_id} if client_id else {})
         return web.json_response(details, headers=origin)
 
+    async def advance(request: web.Request) -> web.Response:
+        assert isinstance(sandbox.clock, ManualClock)
+        await sandbox.clock.advance(float(request.query["seconds"]))
+        return web.json_response(sandbox.clock.now(), headers={hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: "*"})
+
     app = web.Application()
+    app.router.add_get("/advance", advance)
     app.router.add_get("/auth", auth)
     return app

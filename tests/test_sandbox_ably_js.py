@@ -12,17 +12,20 @@ from real_parts import CHROMIUM_ARGS, require_ably_js, require_chromium, require
 from sandbox_auth_app import make_auth_app
 
 from aiohttp_ably.pytest_plugin import client_options
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.sandbox import ManualClock, Sandbox
 
 KINDS = [("request", "alice"), ("jwt", "alice"), ("details", "")]
 TIMEOUT = 30
 
 
 @pytest.fixture
-async def config(ably_sandbox: Sandbox) -> AsyncIterator[dict[str, Any]]:
-    async with TestServer(make_auth_app(ably_sandbox)) as server:
+async def config() -> AsyncIterator[dict[str, Any]]:
+    async with (
+        Sandbox(clock=ManualClock()) as sandbox,
+        TestServer(make_auth_app(sandbox)) as server,
+    ):
         yield {
-            "options": client_options(ably_sandbox),
+            "options": client_options(sandbox),
             "authUrl": str(server.make_url("/auth")),
             "kinds": KINDS,
         }

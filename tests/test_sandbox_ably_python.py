@@ -12,14 +12,25 @@ from aiohttp.test_utils import TestServer
 from sandbox_auth_app import make_auth_app
 
 from aiohttp_ably.pytest_plugin import client_options, realtime_client
-from aiohttp_ably.sandbox import Certificate, Sandbox
+from aiohttp_ably.sandbox import Certificate, ManualClock, Sandbox
 
 TIMEOUT = 8
 
 
 @pytest.fixture
-async def auth_url(ably_sandbox: Sandbox) -> AsyncIterator[str]:
-    async with TestServer(make_auth_app(ably_sandbox)) as server:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
+    async with Sandbox(clock=clock) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def auth_url(sandbox: Sandbox) -> AsyncIterator[str]:
+    async with TestServer(make_auth_app(sandbox)) as server:
         yield str(server.make_url("/auth"))
 
 
@@ -48,10 +59,10 @@ def received(channel: Any) -> tuple[Any, "asyncio.Queue[Any]"]:
 
 @pytest.mark.parametrize(("kind", "user"), [("request", "alice"), ("details", "alice"), ("jwt", "")])
 async def test_a_client_lives_through_all_of_it(
-    ably_sandbox: Sandbox, auth_url: str, binary: bool, kind: str, user: str
+    sandbox: Sandbox, auth_url: str, clock: ManualClock, binary: bool, kind: str, user: str
 ) -> None:
     params = {"kind": kind, "user": user, "rooms": "chat:1"}
-    client = realtime_client(ably_sandbox, auth_url=auth_url, auth_params=params, use_binary_protocol=binary)
+    client = realtime_client(sandbox, auth_url=auth_url, auth_params=params, use_binary_protocol=binary)
     try:
         await reach(client.connection, "connected")
         connection_id = client.connection.connection_manager.connection_id
@@ -87,9 +98,10 @@ async def test_a_client_lives_through_all_of_it(
         assert set(states) == {"connected"}
 
         states.clear()
-        await authorize(client, life="900")
-        change = await reach(client.connection, "disconnected")
-        assert change.reason.code == 40142
+        await authorize(client, life="5000")
+        cut_off = asyncio.ensure_future(reach(client.connection, "disconnected"))
+        await clock.advance(5)
+        assert (await cut_off).reason.code == 40142
         await reach(client.connection, "connected")
         assert client.connection.connection_manager.connection_id == connection_id
         await reach(first, "attached")
@@ -98,15 +110,13 @@ async def test_a_client_lives_through_all_of_it(
             pass
     finally:
         await client.close()
-    assert not ably_sandbox.connections
+    assert not sandbox.connections
 
 
-async def test_two_clients_exchange_messages_and_presence(ably_sandbox: Sandbox, auth_url: str) -> None:
+async def test_two_clients_exchange_messages_and_presence(sandbox: Sandbox, auth_url: str) -> None:
     def client(user: str, binary: bool) -> AblyRealtime:
         params = {"kind": "request", "user": user, "rooms": "room"}
-        return realtime_client(
-            ably_sandbox, auth_url=auth_url, auth_params=params, use_binary_protocol=binary
-        )
+        return realtime_client(sandbox, auth_url=auth_url, auth_params=params, use_binary_protocol=binary)
 
     alice, bob = client("alice", True), client("bob", False)
     try:
@@ -139,7 +149,10 @@ async def test_two_clients_exchange_messages_and_presence(ably_sandbox: Sandbox,
             ("alice", 4, "away"),
         ]
         assert int(seen[2].action) == 3
+        await rooms[0].presence.subscribe(present.put_nowait)
         await rooms[1].presence.enter("here")
+        await asyncio.wait_for(present.get(), TIMEOUT)
+        await asyncio.wait_for(present.get(), TIMEOUT)
         assert [one.client_id for one in await rooms[0].presence.get()] == ["bob"]
     finally:
         await alice.close()

@@ -48,7 +48,8 @@ async function live(Ably, { options, authUrl }, kind, binary, user) {
   seen.downgraded = [first.state, second.state, second.errorReason.code, client.connection.state];
 
   const cutOff = new Promise((resolve) => client.connection.once('disconnected', resolve));
-  await authorize([1], { life: 900 });
+  await authorize([1], { life: 5000 });
+  await fetch(`${new URL(authUrl).origin}/advance?seconds=5`);
   seen.expired = (await cutOff).reason.code;
   await wait(client.connection, 'connected');
   await wait(first, 'attached');
@@ -79,18 +80,16 @@ async function pair(Ably, { options, authUrl }) {
       room.subscribe((message) => texts[index].push(`${message.clientId}: ${message.data}`) === 2 && resolve());
     });
   }));
-  const left = new Promise((resolve) => {
-    rooms[1].presence.subscribe((member) => {
-      members.push(`${member.clientId} ${member.action} ${member.data}`);
-      if (member.action === 'leave') resolve();
-    });
-  });
+  const saw = (action) => new Promise((resolve) => rooms[1].presence.subscribe(action, resolve));
+  const [updated, left] = [saw('update'), saw('leave')];
+  rooms[1].presence.subscribe((member) => members.push(`${member.clientId} ${member.action} ${member.data}`));
   await Promise.all(rooms.map((room) => room.attach()));
   await rooms[0].publish('text', 'hello');
   await rooms[1].publish('text', 'hi');
   await all;
   await rooms[0].presence.enter('online');
   await rooms[0].presence.update('away');
+  await updated;
   const present = (await rooms[1].presence.get()).map((member) => `${member.clientId} ${member.data}`);
   await rooms[0].presence.leave();
   await left;
@@ -99,9 +98,11 @@ async function pair(Ably, { options, authUrl }) {
 }
 
 export async function run(Ably, config) {
-  const lives = config.kinds.flatMap(([kind, user]) =>
-    [true, false].map((binary) => live(Ably, config, kind, binary, user)));
-  return { lives: await Promise.all(lives), pair: await pair(Ably, config) };
+  const lives = [];
+  for (const [kind, user] of config.kinds) {
+    for (const binary of [true, false]) lives.push(await live(Ably, config, kind, binary, user));
+  }
+  return { lives, pair: await pair(Ably, config) };
 }
 
 if (typeof process !== 'undefined' && process.argv[1]?.endsWith('sandbox_scenario.mjs')) {
