@@ -148,6 +148,7 @@ def assert_allows(
 
 def _token_request(request: Mapping[str, Any], sandbox: Sandbox | None) -> TokenContent:
     from .capability import Capability
+    from .errors import InvalidCredential
     from .keys import KeyRing
     from .sandbox.failure import Failure
     from .tokens import verify_token_request
@@ -157,9 +158,9 @@ def _token_request(request: Mapping[str, Any], sandbox: Sandbox | None) -> Token
     if sandbox is not None:
         try:
             key = sandbox.apps.key(str(request["keyName"]))
-        except Failure as failure:
-            raise ValueError(failure.message) from None
-        verify_token_request(request, KeyRing([key.api_key]))
+            verify_token_request(request, KeyRing([key.api_key]))
+        except (Failure, InvalidCredential) as error:
+            raise ValueError(error.message) from None
         capability = key.capability if capability is None else key.capability & capability
     timestamp, ttl = int(request["timestamp"]), int(request.get("ttl") or 3_600_000)
     name, client_id = str(request["keyName"]), request.get("clientId")

@@ -1,4 +1,4 @@
-"""The real parts some tests need: where they are, and `python -m tests.real_parts`, which installs them.
+"""The real parts some tests need: where they are, and `python tests/real_parts.py`, which installs them.
 
 A part that is missing skips its tests with the reason, and fails them where CI=true.
 """
