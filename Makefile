@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m examples
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m tests.real_parts
+	$(BIN)/python tests/real_parts.py
 	$(BIN)/python -m pytest
 
 check: $(VENV)/.installed-test

@@ -17,13 +17,11 @@ from cryptography.fernet import Fernet
 import aiohttp_ably
 from aiohttp_ably import AuthRequest, ChannelRules, ServerStored, SessionStore, get_auth, requires
 
-from .running import run
+from .running import ClientOptions, run
 
 OPEN_ROOMS = {"tea", "coffee"}
 INVITED = {"cake": {"alice"}}
-
-rules = ChannelRules()
-routes = web.RouteTableDef()
+rules, routes = ChannelRules(), web.RouteTableDef()
 
 
 @rules.channel("room:{room}")
@@ -61,8 +59,8 @@ async def say(request: web.Request) -> web.Response:
     return web.json_response({"said": str((await request.post())["text"])})
 
 
-def make_app(key: str) -> web.Application:
-    """The app, with `key` as its Ably API key."""
+def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
+    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
     app = web.Application()
     aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(Fernet.generate_key())))
     aiohttp_ably.setup(
@@ -70,6 +68,7 @@ def make_app(key: str) -> web.Application:
         key=key,
         identify=current_user,
         strategy=ServerStored(rules, store=SessionStore(), base={"lobby": ["subscribe"]}),
+        client_options=client_options,
     )
     app.add_routes(routes)
     return app

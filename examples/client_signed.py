@@ -1,0 +1,69 @@
+"""Rooms behind a password, without accounts: it is checked once, then a signed cookie says what was opened.
+
+Run it:    python -m examples.client_signed
+A token:   curl -c jar -b jar -d channel=room:tea -d password=earl-grey http://127.0.0.1:8080/ably/auth
+Renew it:  curl -c jar -b jar http://127.0.0.1:8080/ably/auth
+Leave:     curl -c jar -b jar -d drop=room:tea http://127.0.0.1:8080/ably/auth
+The key with which grants are signed is random here; a real app keeps one, or grants end with the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+
+from aiohttp import web
+
+import aiohttp_ably
+from aiohttp_ably import AuthRequest, ChannelRules, ClientSigned
+
+from .running import ClientOptions, run
+
+SALT = os.urandom(16)
+
+
+def slow_hash(password: str) -> bytes:
+    """Slow on purpose, which is why it should not run with every renewal."""
+    return hashlib.scrypt(password.encode(), salt=SALT, n=2**12, r=8, p=1)
+
+
+PASSWORDS = {"tea": slow_hash("earl-grey"), "coffee": slow_hash("arabica")}
+NO_ROOM = slow_hash(secrets.token_urlsafe())
+
+rules = ChannelRules()
+
+
+@rules.channel("room:{room}")
+async def room(auth: AuthRequest, room: str) -> list[str]:
+    """Everything, for who knows the password; asked only for rooms that the cookie does not name."""
+    given = slow_hash(str(auth.params.get("password", "")))
+    return ["publish", "subscribe"] if hmac.compare_digest(given, PASSWORDS.get(room, NO_ROOM)) else []
+
+
+async def nobody(request: web.Request) -> str | None:
+    """There are no accounts, so everybody is anonymous."""
+    return None
+
+
+def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
+    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    app = web.Application()
+    aiohttp_ably.setup(
+        app,
+        key=key,
+        identify=nobody,
+        anonymous=True,
+        strategy=ClientSigned(
+            rules,
+            secret=os.environ.get("GRANT_SECRET") or secrets.token_urlsafe(32),
+            base={"lobby": ["subscribe"]},
+        ),
+        client_options=client_options,
+    )
+    return app
+
+
+if __name__ == "__main__":
+    run(make_app)
