@@ -132,9 +132,19 @@ export class Reauthorizer extends EventTarget {
     listener: (event: ReauthorizerEvent<T>) => void,
     options?: boolean | AddEventListenerOptions,
   ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
   removeEventListener<T extends keyof ReauthorizerEvents>(
     type: T,
     listener: (event: ReauthorizerEvent<T>) => void,
+    options?: boolean | EventListenerOptions,
+  ): void;
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
     options?: boolean | EventListenerOptions,
   ): void;
 }
