@@ -40,7 +40,7 @@ def is_absent(value: object) -> bool:
 
 def read_query(text: str) -> Params:
     """A query string, still percent-encoded."""
-    return _read_pairs(_SECOND_QUERY.sub("&", text), "query")
+    return _read_pairs(_SECOND_QUERY.sub("&", text) if "?" in text else text, "query")
 
 
 def read_form(body: bytes) -> Params:
@@ -64,6 +64,8 @@ def read_json(body: bytes) -> Params:
 
 def _read_pairs(text: str, where: str) -> Params:
     params: Params = {}
+    if not text:
+        return params
     try:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMS)
     except UnicodeDecodeError:
@@ -135,7 +137,7 @@ def _nested(params: Params) -> Capability:
     """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
     resources: dict[str, list[object]] = {}
     for name, values in params.items():
-        if match := _NESTED.fullmatch(name):
+        if name.startswith("capability[") and (match := _NESTED.fullmatch(name)):
             resources[match["resource"]] = [value for value in values if value != ""]
     resources = {resource: operations for resource, operations in resources.items() if operations}
     return Capability.parse(resources) if resources else NOTHING

@@ -22,9 +22,8 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
-def dumps(value: Any) -> str:
-    """Compact JSON with non-ASCII kept."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Compact JSON with non-ASCII kept."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -37,9 +38,10 @@ GRANT_HEADER = "Ably-Grant"
 
 _HANDLING = re.compile(r"(?:^|[,;\s])handling\s*=\s*\"?(strict|lenient)\b", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class AuthRequest:
     """One request for a token, or one handler's use of what a client may do.
 
@@ -48,6 +50,7 @@ class AuthRequest:
     the epoch). `set_cookie` and `set_header` collect what goes back with the response.
     """
 
+    request: web.Request | None = field(default=None, repr=False)
     asked: Capability = NOTHING
     drop: tuple[str, ...] = ()
     ttl: int | None = None
@@ -55,10 +58,6 @@ class AuthRequest:
     strict: bool | None = None
     wants_jwt: bool = False
     params: Mapping[str, object] = field(default_factory=dict, repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secure: bool = False
-    request: web.Request | None = field(default=None, repr=False)
 
     client_id: str | None = None
     keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # known once identified
@@ -66,10 +65,19 @@ class AuthRequest:
 
     grant: Grant | None = field(default=None, repr=False)
     carried_by_token: bool = False
-    token_claims: dict[str, object] = field(default_factory=dict, repr=False)
+    token_claims: Mapping[str, object] = field(default_factory=dict, repr=False)
     session_changed: bool = False
-    reply_headers: dict[str, str] = field(default_factory=dict, repr=False)
-    reply_cookies: dict[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, repr=False)
+    reply: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of the request; none where this is not of one."""
+        return self.request.headers if self.request is not None else _NONE
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """Its cookies."""
+        return self.request.cookies if self.request is not None else _NONE
 
     @property
     def key(self) -> ApiKey:
@@ -77,22 +85,12 @@ class AuthRequest:
         return self.keys.newest
 
     @classmethod
-    def of(cls, request: web.Request) -> AuthRequest:
-        """The surroundings of `request` alone: nothing is read from it, nothing is asked."""
-        return cls(
-            request=request,
-            headers=request.headers,
-            cookies=request.cookies,
-            secure=request.secure,
-        )
-
-    @classmethod
     async def read(cls, request: web.Request) -> AuthRequest:
         """Read what `request` asks: query and body merged, the body over the query.
 
         Raises BadRequest for what is malformed and TooLarge over 128 KiB.
         """
-        auth = cls.of(request)
+        auth = cls(request=request)
         params = read_query(request.rel_url.raw_query_string)
         if request.body_exists:
             body = await _body(request)
@@ -120,13 +118,13 @@ class AuthRequest:
         accept = self.headers.get("Accept", "")
         self.wants_jwt = "application/jwt" in accept and "application/json" not in accept
 
-    def set_cookie(self, name: str, value: str, **attributes: Any) -> None:
-        """Send a cookie back, its attributes as `http.cookies.Morsel` names them."""
-        self.reply_cookies[name] = (value, attributes)
+    def set_cookie(self, name: str, text: str) -> None:
+        """Send a cookie back: `text` is its whole Set-Cookie header."""
+        self.reply["Set-Cookie", name] = text
 
     def set_header(self, name: str, value: str) -> None:
         """Send a header back."""
-        self.reply_headers[name] = value
+        self.reply[name, ""] = value
 
 
 def read_body(content_type: str, body: bytes) -> Params:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 from . import _json
 from ._resource import Index, Resource, is_plain, without_params
@@ -105,7 +106,9 @@ class Capability(Mapping[str, frozenset[str]]):
     def text(self) -> str:
         """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
         if self._text is None:
-            self._text = _json.dumps(self.to_dict())
+            held = self._operations
+            members = [f"{_json.dumps(resource)}:{_text(held[resource])}" for resource in sorted(held)]
+            self._text = "{" + ",".join(members) + "}"
         return self._text
 
     def to_dict(self) -> dict[str, list[str]]:
@@ -147,6 +150,8 @@ class Capability(Mapping[str, frozenset[str]]):
 
         Raises InvalidCapability where that cannot be expressed: `room:1` out of `room:*`.
         """
+        if not resources:
+            return self
         kept = dict(self._operations)
         for name in resources:
             kept.pop(name, None)
@@ -165,16 +170,21 @@ class Capability(Mapping[str, frozenset[str]]):
     def __or__(self, other: Capability) -> Capability:
         if not isinstance(other, Capability):
             return NotImplemented
-        merged = dict(self._operations)
-        for resource, operations in other._operations.items():
-            merged[resource] = _join(merged.get(resource, _NONE), operations)
-        return self if merged == self._operations else self._of(merged)
+        if not other or not self:
+            return self or other
+        merged = self._operations | other._operations
+        if len(merged) < len(self) + len(other):
+            for resource in self._operations.keys() & other._operations.keys():
+                merged[resource] = _join(self._operations[resource], other._operations[resource])
+            if merged == self._operations:
+                return self
+        return self._of(merged)
 
     def __sub__(self, other: Capability) -> Capability:
         """What is allowed here and not there. `*` less some operations stays `*`."""
         if not isinstance(other, Capability):
             return NotImplemented
-        if not other:
+        if not other or not self:
             return self
         left: dict[str, frozenset[str]] = {}
         for resource, operations in self._operations.items():
@@ -283,6 +293,11 @@ def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]
         if operations:
             checked[resource] = _ALL if ALL in operations else operations
     return checked
+
+
+@lru_cache(maxsize=1024)
+def _text(operations: frozenset[str]) -> str:
+    return _json.dumps(sorted(operations))
 
 
 def _join(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:

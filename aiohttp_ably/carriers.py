@@ -105,13 +105,16 @@ class GrantCarrier(Carrier):
             "path": "/",
             "httponly": True,
             "samesite": "Lax",
-            "secure": auth.secure if self.secure is None else self.secure,
+            "secure": self.secure
+            if self.secure is not None
+            else auth.request is not None and auth.request.secure,
             "domain": self.domain,
             "max_age": grant.expires - int(auth.now),
         }
-        if (length := len(cookie_text(self.cookie, text, attributes))) > COOKIE_LIMIT:
-            raise _too_long("a cookie", length, COOKIE_LIMIT)
-        auth.set_cookie(self.cookie, text, **attributes)
+        cookie = cookie_text(self.cookie, text, attributes)
+        if len(cookie) > COOKIE_LIMIT:
+            raise _too_long("a cookie", len(cookie), COOKIE_LIMIT)
+        auth.set_cookie(self.cookie, cookie)
         return grant
 
 
@@ -143,7 +146,7 @@ class JWTCarrier(Carrier):
     def write(self, auth: AuthRequest, held: Capability, issued: int) -> Grant:
         """Mark the token to be issued as the grant."""
         auth.carried_by_token = True
-        auth.token_claims[_ISSUED_CLAIM] = issued
+        auth.token_claims = {_ISSUED_CLAIM: issued}
         return Grant(held, issued, issued + self.limit)
 
     async def add(self, auth: AuthRequest, capability: Capability) -> Capability:

@@ -75,6 +75,8 @@ def setup(
         raise ValueError(
             f"script_path={script_path!r} must be a path of its own, such as '/ably/reauth.js', or None"
         )
+    if clock_sync is not None and clock_sync <= timedelta(0):
+        raise ValueError(f"clock_sync={clock_sync!r} must be over 0, such as timedelta(hours=6), or be None")
     ably = AblyAuth(
         key=key,
         identify=identify,
@@ -103,7 +105,7 @@ class ClientAuth:
 
     def __init__(self, ably: AblyAuth, request: web.Request) -> None:
         self._ably = ably
-        self._auth = AuthRequest.of(request)
+        self._auth = AuthRequest(request=request)
         self._identified = False
         self._handled = False
 
@@ -204,8 +206,7 @@ class ClientAuth:
 
     def _discard(self) -> None:
         self._auth.session_changed = False
-        self._auth.reply_headers.clear()
-        self._auth.reply_cookies.clear()
+        self._auth.reply.clear()
 
 
 _SESSION_OF_A_STREAM = (

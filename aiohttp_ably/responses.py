@@ -11,7 +11,6 @@ from .auth_request import GRANT_HEADER, AuthRequest
 from .capability import Capability
 from .errors import AuthError, error_body, error_headers
 from .issuers import JSON
-from .stores import cookie_text
 
 DENIED_HEADER = "Ably-Denied"
 OMITTED_HEADER = "Ably-Denied-Omitted"
@@ -80,6 +79,5 @@ def denied_headers(denied: Capability) -> dict[str, str]:
 
 def write_reply(auth: AuthRequest, response: web.StreamResponse) -> None:
     """Put the headers and cookies that `auth` collected on `response`, whose headers are not sent yet."""
-    response.headers.update(auth.reply_headers)
-    for name, (value, attributes) in auth.reply_cookies.items():
-        response.headers.add("Set-Cookie", cookie_text(name, value, dict(attributes)))
+    for (name, _), value in auth.reply.items():
+        response.headers.add(name, value)

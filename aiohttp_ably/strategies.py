@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ._calls import settled
 from ._dialects import NOTHING
@@ -28,8 +27,7 @@ Resolve = Callable[[AuthRequest], Awaitable[Asked] | Asked]
 OnDenied = Literal["narrow", "refuse"]
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """What a token will carry, and what was asked and is not in it."""
 
     capability: Capability
@@ -89,7 +87,9 @@ class Strategy:
         if denied and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
         kept = await self.keep(auth, held, allowed)
-        return Decision(self.narrowed(auth, base | kept | allowed), denied)
+        if kept is not held:
+            total = base | kept | allowed
+        return Decision(self.narrowed(auth, total), denied)
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
@@ -101,7 +101,7 @@ class Strategy:
 
     async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
         """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
-        if not self.allow_wildcards:
+        if asked and not self.allow_wildcards:
             asked = asked.plain()
         if not asked:
             return NOTHING
@@ -275,6 +275,8 @@ async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
 
 def _unmet(asked: Capability, total: Capability) -> Capability:
     """The part of `asked` that `total` lacks. `*` asks for all one may have: any operation meets it."""
+    if not asked:
+        return NOTHING
     unmet: dict[str, frozenset[str]] = {}
     for resource, operations in asked.items():
         got = total.operations(resource)

@@ -6,8 +6,7 @@ import hmac
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 from jwt.algorithms import HMACAlgorithm
@@ -64,8 +63,7 @@ def token_request_mac(
     return key.mac("".join(f"{field}\n" for field in fields))
 
 
-@dataclass(frozen=True)
-class TokenRequest:
+class TokenRequest(NamedTuple):
     """A signed request that a client exchanges for a token at Ably (TE1). `ttl` and `timestamp` in ms."""
 
     key_name: str
@@ -132,8 +130,7 @@ def verify_token_request(request: Mapping[str, object], keys: KeyRing) -> ApiKey
     return key
 
 
-@dataclass(frozen=True)
-class JwtClaims:
+class JwtClaims(NamedTuple):
     """What a verified Ably JWT says. `issued` and `expires` in seconds since the epoch."""
 
     key_name: str

@@ -64,7 +64,7 @@ def serve(store: CapabilityStore) -> web.Application:
 
     async def do(request: web.Request) -> web.Response:
         message = await request.json()
-        auth = AuthRequest.of(request)
+        auth = AuthRequest(request=request)
         auth.client_id, auth.keys = message["user"], KeyRing(message["keys"])
         body = message["body"]
         try:
