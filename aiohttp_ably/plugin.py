@@ -284,6 +284,8 @@ def _middleware(ably: AblyAuth) -> Middleware:
 
 
 async def _write(request: web.Request, response: web.StreamResponse) -> None:
+    if _SENT in request:  # an app above this one was set up too
+        return
     for auth in request.get(_AUTH, {}).values():
         auth._write(response)
     request[_SENT] = True
