@@ -276,6 +276,16 @@ async def test_a_failed_channel_is_attached_again_after_reauthorizing(start: Sta
         await started.reauth.publish(channel)  # passed on: it is not for want of a right
 
 
+async def test_presence_is_entered_on_a_channel_not_attached_yet(start: Start) -> None:
+    started = await start()
+    await started.connected()
+    channel = started.realtime.channels.get("chat:1")
+    await started.reauth.enter(channel, "here")
+    assert channel.state == "attached"
+    assert await refusal(started.reauth.enter(started.realtime.channels.get("chat:secret"))) == (40160, 401)
+    assert started.app.capabilities() == [{}, {"chat:1": ["presence"]}, {"chat:secret": ["presence"]}]
+
+
 async def test_the_list_holds_what_was_granted_outlives_the_client_and_is_nobody_elses(
     start: Start, serve: Callable[..., Awaitable[str]]
 ) -> None:

@@ -118,8 +118,8 @@ export class Reauthorizer extends EventTarget {
     ...args: any[]
   ): ReturnType<C["publish"]>;
 
-  /** `channel.presence.enter(...)`, guarded. */
-  enter(channel: Guarded & { presence: { enter(data?: any): Promise<void> } }, data?: any): Promise<void>;
+  /** `channel.presence.enter(...)`, guarded. Attaches first. */
+  enter(channel: Attachable & { presence: { enter(data?: any): Promise<void> } }, data?: any): Promise<void>;
 
   /**
    * `fetch` for the app's own requests: where the response says `Ably-Reauthorize`, what it changed is in effect

@@ -145,9 +145,12 @@ export class Reauthorizer extends EventTarget {
     return this.guard(channel, "publish", () => channel.publish(...args));
   }
 
-  /** `channel.presence.enter(...)`, guarded. */
+  /** `channel.presence.enter(...)`, guarded. Attaches first: nobody would hear why it cannot, and browsers complain. */
   enter(channel, ...args) {
-    return this.guard(channel, "presence", () => channel.presence.enter(...args));
+    return this.guard(channel, "presence", async () => {
+      await channel.attach();
+      return channel.presence.enter(...args);
+    });
   }
 
   /**
@@ -183,7 +186,8 @@ export class Reauthorizer extends EventTarget {
     this.#running = true;
     await null; // lets calls made together come together
     while (this.#calls.length) {
-      await this.#perform(this.#nextBatch());
+      const batch = this.#nextBatch();
+      await this.#perform(batch).catch((error) => batch.forEach((call) => call.reject(error)));
     }
     this.#running = false;
   }

@@ -1,11 +1,10 @@
-// Runs one scenario with ably-js and reauth.js against an app and the sandbox, and prints what came of it as JSON.
+// Runs scenarios with ably-js and reauth.js against an app and the sandbox: one for each JSON line on stdin, and a
+// JSON line with what came of it on stdout.
 import Ably from "ably";
+import readline from "node:readline";
 import { DENIED, Reauthorizer } from "../../aiohttp_ably/static/reauth.js";
 
-const { scenario, url, ably, options } = JSON.parse(process.argv[2]);
-const site = new URL(url).origin;
-const events = [];
-const clients = [];
+let url, site, ably, options, events, clients;
 
 function start(more = {}, ablyOptions = {}) {
   const reauth = new Reauthorizer(url, { ...options, ...more });
@@ -142,6 +141,13 @@ const scenarios = {
     return { states: [...states], other, sameConnection: id === realtime.connection.id };
   },
 
+  async entered() {
+    const { reauth, realtime } = await connected();
+    const channel = realtime.channels.get("chat:1");
+    await reauth.enter(channel, "here");
+    return { state: channel.state, refusal: await outcome(reauth.enter(realtime.channels.get("chat:secret"))) };
+  },
+
   async list() {
     const storage = stored();
     const { reauth } = await connected({ storage });
@@ -217,6 +223,14 @@ const scenarios = {
   },
 };
 
-const result = await scenarios[scenario]();
-for (const client of clients) client.close();
-process.stdout.write(JSON.stringify({ result, events }), () => process.exit());
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  const given = JSON.parse(line);
+  ({ url, ably, options } = given);
+  site = new URL(url).origin;
+  events = [];
+  clients = [];
+  const result = await scenarios[given.scenario]();
+  process.stdout.write(`${JSON.stringify({ result, events })}\n`);
+  for (const client of clients) client.close();
+}
+process.exit();
