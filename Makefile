@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test check bench docs clean
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed tests/js/node_modules
 	$(BIN)/python -m examples
 
 test: $(VENV)/.installed-test
@@ -28,6 +28,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[redis,test,check]'
 	touch $@ $(VENV)/.installed
+
+# The browser's Ably SDK, where there is npm; without it the demo's page takes Ably's CDN.
+tests/js/node_modules: tests/js/package.json
+	-command -v npm && cd tests/js && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules
