@@ -52,8 +52,15 @@ def check(seen: dict[str, Any]) -> None:
         assert life == expected | ({"otherClient": 40102, "failed": 40102} if user else {})
     assert seen["pair"] == {
         "texts": [["alice: hello", "bob: hi"]] * 2,
-        "members": ["alice enter online", "alice update away", "alice leave away"],
+        "members": [
+            "alice enter online",
+            "alice update away",
+            "alice leave away",
+            "alice enter again",
+            "alice leave again",
+        ],
         "present": ["alice away"],
+        "remaining": 0,
     }
 
 

@@ -154,6 +154,9 @@ async def test_two_clients_exchange_messages_and_presence(sandbox: Sandbox, auth
         await asyncio.wait_for(present.get(), TIMEOUT)
         await asyncio.wait_for(present.get(), TIMEOUT)
         assert [one.client_id for one in await rooms[0].presence.get()] == ["bob"]
+        await bob.close()
+        left = await asyncio.wait_for(present.get(), TIMEOUT)
+        assert (left.client_id, int(left.action), await rooms[0].presence.get()) == ("bob", 3, [])
     finally:
         await alice.close()
         await bob.close()
@@ -172,7 +175,7 @@ async def test_rest_over_tls_with_a_key(tmp_path: Any, monkeypatch: pytest.Monke
             assert bytes(page.items[0].data) == b"\x00\xff"
             page = await page.next()
             assert (page.items[0].data, page.has_next()) == ("hello", False)
-            assert (await channel.status()).status.is_active is False
+            assert (await channel.status()).status.is_active is True
             assert abs(await client.time() - sandbox.clock.now()) < 5_000
             details = await client.auth.request_token({"client_id": "alice", "ttl": 60_000})
             assert (details.client_id, details.expires - details.issued) == ("alice", 60_000)

@@ -131,6 +131,14 @@ def test_what_cannot_be_a_sandbox_says_so(
         Sandbox(**options)
 
 
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_sandbox_listens_on_no_more_ports_than_it_says(tls: bool) -> None:
+    async with Sandbox(tls=Certificate().context() if tls else None) as sandbox:
+        assert sandbox._runner is not None
+        ports = [address[1] for address in sandbox._runner.addresses]
+        assert ports == [sandbox.port, *([sandbox.tls_port] if tls else [])]
+
+
 async def test_a_sandbox_that_is_not_started_says_so() -> None:
     sandbox = Sandbox(KEY)
     with pytest.raises(RuntimeError, match="not been started"):

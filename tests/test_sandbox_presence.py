@@ -129,6 +129,7 @@ async def test_who_goes_leaves(sandbox: Sandbox, how: str) -> None:
             await alice.ask(Action.CLOSE, Action.CLOSED)
         [member] = (await other.expect(Action.PRESENCE))["presence"]
         assert (member["clientId"], member["action"]) == ("alice", PresenceAction.LEAVE)
+        assert not member["id"].startswith(member["connectionId"])
 
 
 @pytest.mark.parametrize(("query", "seconds"), [({}, 15.0), ({"remainPresentFor": "5000"}, 5.0)])

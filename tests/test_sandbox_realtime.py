@@ -1,7 +1,11 @@
 """The sandbox's realtime protocol, frame by frame: connect, resume, attach, publish, close."""
 
+import asyncio
 import base64
 import json
+import logging
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -108,15 +112,24 @@ class TestConnecting:
             assert await peer.is_closed()
         assert not sandbox.connections
 
-    async def test_an_abandoned_attempt_leaves_nothing(self, sandbox: Sandbox) -> None:
-        async with aiohttp.ClientSession() as client:
-            socket = await client.ws_connect(f"{sandbox.url}/?key={KEY}")
-            assert socket._response.connection is not None
-            transport = socket._response.connection.transport
-            assert transport is not None
-            transport.abort()
-        async with connected(sandbox) as peer:
-            assert await peer.is_quiet()
+    async def test_an_abandoned_attempt_leaves_nothing(
+        self, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        handshake = (
+            f"GET /?key={KEY} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ).encode()
+        for how in ("reset", "closed"):
+            _, writer = await asyncio.open_connection(sandbox.host, sandbox.port)
+            if how == "reset":
+                linger = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            writer.write(handshake)
+            writer.close()
+            async with connected(sandbox) as peer:
+                assert await peer.is_quiet()
+        await eventually(lambda: not any(one.is_connected for one in sandbox.connections.values()))
+        assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
     async def test_the_end_of_the_sandbox_ends_connections(self) -> None:
         async with Sandbox(KEY) as sandbox, aiohttp.ClientSession() as client:

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"the sandbox cannot start: {error}", file=sys.stderr)
         return 1
+    finally:
+        LOG.removeHandler(handler)
     return 0
 
 

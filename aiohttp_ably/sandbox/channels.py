@@ -18,7 +18,7 @@ MAX_KEPT_BYTES = 64 * 1024 * 1024
 """The most that is kept of an app's messages; the oldest go first."""
 MAX_CHANNELS = 50_000
 """The most channels an app may have that nobody is attached to."""
-_OVERHEAD = 600
+_OVERHEAD = 1_300
 
 
 class Subscriber(Protocol):

@@ -52,7 +52,11 @@ class Presence:
         """Let all members of a connection leave; what to tell the others."""
         gone = [member for member in self._members if member[0] == connection_id]
         told = {"action": int(PresenceAction.LEAVE), "timestamp": timestamp}
-        return [self._members.pop(member) | told for member in gone]
+        # An id of the connection's own would be compared with that of its ENTER, and found no newer (RTP2b).
+        return [
+            self._members.pop(member) | told | {"id": f"left-{timestamp}:0:{number}"}
+            for number, member in enumerate(gone)
+        ]
 
     def present(self) -> list[Item]:
         """All members, as PRESENT."""

@@ -58,7 +58,8 @@ class Realtime:
         try:
             await socket.prepare(request)
         except ConnectionResetError:
-            return socket
+            # The client gave up meanwhile. A websocket that was never prepared cannot be returned.
+            return web.Response()
         connection: Connection | None = None
 
         def on_slow() -> None:

@@ -144,9 +144,10 @@ class Sandbox:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         try:
-            for port, tls in zip(self._wanted_ports, (None, self._tls), strict=True):
-                if port is self._wanted_ports[0] or tls is not None:
-                    await web.TCPSite(self._runner, self.host, port, ssl_context=tls).start()
+            port, tls_port = self._wanted_ports
+            await web.TCPSite(self._runner, self.host, port).start()
+            if self._tls is not None:
+                await web.TCPSite(self._runner, self.host, tls_port, ssl_context=self._tls).start()
         except OSError:
             await self.close()
             raise

@@ -93,8 +93,13 @@ async function pair(Ably, { options, authUrl }) {
   const present = (await rooms[1].presence.get()).map((member) => `${member.clientId} ${member.data}`);
   await rooms[0].presence.leave();
   await left;
+  const gone = saw('leave');
+  await rooms[0].presence.enter('again');
+  await rooms[0].detach();
+  await gone;
+  const remaining = (await rooms[1].presence.get()).length;
   await Promise.all(clients.map((client) => { client.close(); return wait(client.connection, 'closed'); }));
-  return { texts, members, present };
+  return { texts, members, present, remaining };
 }
 
 export async function run(Ably, config) {
