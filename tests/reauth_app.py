@@ -52,7 +52,7 @@ class ReauthApp:
 
     def make(self, key: str) -> web.Application:
         app = web.Application(middlewares=[self._record])
-        options = {"issuer": TokenRequestIssuer(jitter=0), "clock_sync": None, **self.options}
+        options = {"issuer": TokenRequestIssuer(jitter=0), **self.options}
         install(app, self.strategy(self), key=key, identify=lambda request: self.user, **options)
         app.router.add_post("/control", self._control)
         return app

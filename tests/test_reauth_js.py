@@ -301,7 +301,7 @@ async def test_the_module_by_itself() -> None:
 
 async def test_the_script_is_served_with_an_etag_and_cached() -> None:
     strategy = ServerStored(_nothing, store=MemoryStore())
-    app = make_app(strategy, script_path="/ably/reauth.js", clock_sync=None)
+    app = make_app(strategy, script_path="/ably/reauth.js")
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
         async with client.get(server.make_url("/ably/reauth.js")) as response:
             assert response.status == 200
