@@ -232,7 +232,8 @@ def get_auth(request: web.Request) -> ClientAuth:
 def requires(pattern: str, *operations: str) -> Callable[[H], H]:
     """Guard a handler: the client must hold every one of `operations` on the resource that `pattern` names.
 
-    `{room}` in the pattern is filled from the route's `match_info`. Without the right the answer is 401 with
+    `{room}` in the pattern is filled from the route's `match_info`; a value that is not one segment names
+    nothing that is held. Without the right the answer is 401 with
     40160, so that a client reauthorizes and tries again, and 403 with 40300 when signed out. Raises
     ValueError for a malformed pattern, or for no operation.
     """
@@ -250,8 +251,9 @@ def requires(pattern: str, *operations: str) -> Callable[[H], H]:
             auth = get_auth(request)
             if not await auth._known():
                 raise Forbidden("signed out: sign in first")
+            named = is_plain(resource) and channel.match(resource) is not None
             for operation in operations:
-                if not is_plain(resource) or not await auth.allows(operation, resource):
+                if not named or not await auth.allows(operation, resource):
                     raise CapabilityDenied(
                         f"this needs {operation!r} on {resource[:200]!r}; ask for it and try again"
                     )

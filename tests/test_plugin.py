@@ -291,7 +291,7 @@ async def test_a_guarded_route_needs_the_right(guarded_client: Client) -> None:
 
 @pytest.mark.parametrize("room", ["*", "", "1:2", "%5B%3Fx%5D1", "1%0A"])
 async def test_a_guarded_route_takes_no_pattern_for_a_name(room: str, aiohttp_client: Any) -> None:
-    app = make_app(ServerDetermined(lambda auth: {"chat:1": "*"}))
+    app = make_app(ServerDetermined(lambda auth: {"[*]*": "*"}))
     app.router.add_route("*", r"/rooms/{room:(?s:.*)}", guarded)
     client = await aiohttp_client(app)
     assert await error(await client.post(f"/rooms/{room}", headers=ALICE)) == (401, 40160)
