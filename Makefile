@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check fuzz bench docs clean
 
 demo: $(VENV)/.installed tests/js/node_modules
 	$(BIN)/python -m examples
@@ -12,6 +12,9 @@ demo: $(VENV)/.installed tests/js/node_modules
 test: $(VENV)/.installed-test
 	$(BIN)/python tests/real_parts.py
 	$(BIN)/python -m pytest
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=nightly
 
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

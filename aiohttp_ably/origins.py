@@ -63,7 +63,10 @@ def preflight(request: web.Request) -> Mapping[str, str]:
 
 def _is_own(origin: str, request: web.Request) -> bool:
     """Whether `origin` is where the request went. Behind a proxy that ends TLS the scheme may not tell."""
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # "http://[", say
+        return False
     if parts.scheme not in ("http", "https") or parts.netloc.lower() != request.host.lower():
         return False
     return parts.scheme == "https" or not request.secure

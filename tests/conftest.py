@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from redis_server import RedisServer
 
 from aiohttp_ably.control import Control
+
+settings.register_profile("nightly", print_blob=True)  # see test_fuzz.py
 
 
 @pytest.fixture(scope="session")

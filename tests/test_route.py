@@ -79,7 +79,7 @@ async def test_a_preflight_needs_no_sign_in(client: Client) -> None:
     assert int(response.headers["Access-Control-Max-Age"]) > 0
 
 
-FOREIGN = ["https://evil.example", "null", "", "https://app.example.com.evil.example", "https://app.example.com:444",
+FOREIGN = ["https://evil.example", "null", "", "http://[", "https://app.example.com.evil.example", "https://app.example.com:444",
            "http://app.example.com", "app.example.com", "https://evil.example/https://app.example.com"]  # fmt: skip
 
 

@@ -1,0 +1,426 @@
+"""Whatever is sent to the real route: no failure, no right beyond the strategy's, errors in the one form.
+
+`make test` tries 2,000 requests, `make fuzz` (the hypothesis profile `nightly`) 100,000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import quote, quote_plus
+
+import aiohttp_session
+import pytest
+from aiohttp import web
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+from apps import BASE, KEY, OTHER_KEY, SECRET, by_header, rooms
+from cryptography.fernet import Fernet
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import aiohttp_ably
+from aiohttp_ably import (
+    ApiKey,
+    Capability,
+    ClientSigned,
+    ClientStored,
+    JWTCarrier,
+    JWTIssuer,
+    KeyRing,
+    MemoryStore,
+    ServerDetermined,
+    ServerStored,
+    SessionStore,
+    SignedGrants,
+    sign_jwt,
+    verify_jwt,
+    verify_token_request,
+)
+
+CASES = 100_000 if settings.get_current_profile_name() == "nightly" else 2_000
+NOW = 1_800_000_000
+KEYS = KeyRing([ApiKey(KEY)])
+SESSION_KEY = Fernet.generate_key()
+MAY = {"publish", "subscribe", "presence"}
+APPS = ("determined", "memory", "session", "client", "signed", "encrypted", "jwt")
+FORBIDDEN_CODES = {*range(40140, 40150), 40102, 40171}
+
+
+class Request(NamedTuple):
+    app: str
+    method: str
+    query: str
+    headers: list[tuple[str, bytes]]
+    body: bytes
+
+    def wire(self) -> bytes:
+        lines = [f"{self.method} /{self.app}/auth?{self.query} HTTP/1.1".encode()]
+        lines += [name.encode() + b": " + value for name, value in self.headers]
+        lines += [b"Host: app.example", b"Connection: close", b"Content-Length: %d" % len(self.body)]
+        return b"\r\n".join(lines) + b"\r\n\r\n" + self.body
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def parse(cls, wire: bytes) -> Answer:
+        head, _, body = wire.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        pairs = [line.partition(": ") for line in lines]
+        assert all(":" not in name and " " not in name for name, _, _ in pairs), lines
+        return cls(int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, body)
+
+
+def vault(name: str | None) -> Capability:
+    """A right that no rule gives: only who holds it has it."""
+    return Capability({f"vault:{name or 'nobody'}": ["subscribe"]})
+
+
+def grant(
+    client_id: str | None, held: Capability, *, encrypt: bool = False, key: str = KEY, now: int = NOW
+) -> str:
+    return SignedGrants(SECRET, encrypt=encrypt).sign(client_id, ApiKey(key).name, held, now=now)[0]
+
+
+def token(
+    client_id: str | None, held: Capability, *, key: str = KEY, now: int = NOW, begun: object = NOW
+) -> str:
+    claims = {"aiohttp-ably.grant-issued": begun}
+    return sign_jwt(
+        ApiKey(key), capability=held, client_id=client_id, issued=now, expires=now + 3600, claims=claims
+    )
+
+
+def session(client_id: str | None, held: Capability, *, key: str = KEY) -> str:
+    entry = {"client": client_id, "key": ApiKey(key).name, "capability": held.to_dict()}
+    text = json.dumps({"created": NOW, "session": {"ably": entry}})
+    return Fernet(SESSION_KEY).encrypt(text.encode()).decode()
+
+
+NEVER, LONG_AGO = vault("of what must not count"), NOW - 10_000_000
+# What is signed here, for this client, another, or nobody; under another key; too old.
+GRANTS = [
+    *(grant(who, vault(who), encrypt=hide) for who in ("alice", "bob", None) for hide in (False, True)),
+    grant("alice", NEVER, key=OTHER_KEY),
+    grant("alice", NEVER, now=LONG_AGO),
+]
+TOKENS = [
+    *(token(who, vault(who)) for who in ("alice", "bob", None)),
+    token("alice", NEVER, key=OTHER_KEY),
+    token("alice", NEVER, now=LONG_AGO),
+    token("alice", NEVER, begun="now"),
+    token("alice", NEVER, begun=LONG_AGO),
+]
+SESSIONS = [session("alice", vault("alice")), session("bob", vault("bob"))]
+SESSIONS += [session("alice", NEVER, key=OTHER_KEY), session(None, NEVER)]
+
+text = st.text(max_size=20)
+operation = st.sampled_from(["publish", "subscribe", "presence", "history", "*", "publis", "", "stats"])
+resource = (
+    st.sampled_from(
+        [
+            "chat:1",
+            "chat:2",
+            "chat:secret",
+            "chat:*",
+            "*",
+            "vault:alice",
+            "lobby",
+            "chat:1:2",
+            "[meta]chat:1",
+            "[*]*",
+        ]
+    )
+    | st.sampled_from(["[?rewind=1]chat:1", ":chat", "chat:", "", "chat:\n", "chat:ü", "chat:it's", "CHAT:1"])
+    | text
+)
+capability = st.dictionaries(resource, st.lists(operation, max_size=4) | operation, max_size=4)
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, source: st.SearchStrategy[str]) -> str:
+    """A text, cut short, or with a piece of it replaced."""
+    whole = draw(source)
+    start = draw(st.integers(0, len(whole)))
+    end = draw(st.integers(start, min(start + 4, len(whole))))
+    return (
+        whole[:start]
+        + draw(st.sampled_from(["", "A", '"', "}", ".", "{", ",", "\\ud800", "%00"]))
+        + whole[end:]
+    )
+
+
+def often_mutated(source: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return source | source | mutated(source)
+
+
+capability_text = often_mutated(capability.map(json.dumps) | capability.map(repr)) | junk.map(json.dumps)
+credential = often_mutated(st.sampled_from(GRANTS + TOKENS)) | text
+grants = often_mutated(st.sampled_from(GRANTS))
+CARRIED = {
+    "session": st.tuples(
+        st.just("Cookie"), often_mutated(st.sampled_from(SESSIONS)).map("AIOHTTP_SESSION={}".format)
+    ),
+    "signed": st.tuples(st.just("Cookie"), grants.map("ably_grant={}".format)),
+    "encrypted": st.tuples(st.just("Ably-Grant"), grants),
+    "jwt": st.tuples(st.just("Ably-Grant"), often_mutated(st.sampled_from(TOKENS))),
+}
+"""How a client of each app sends what it holds."""
+PARAMS: dict[str, st.SearchStrategy[str]] = {
+    "capability": capability_text,
+    "channel": resource,
+    "operations": st.lists(operation, max_size=3).map(",".join),
+    "drop": resource | st.lists(resource, max_size=3).map(json.dumps),
+    "ttl": st.sampled_from(["3600000", "1", "0", "-1", "1e9", "1:00:00", "undefined", "nan", "9" * 400])
+    | text,
+    "clientId": st.sampled_from(["alice", "bob", "*", "", "undefined", "null"]) | text,
+    "client_id": st.sampled_from(["alice", "bob", ""]),
+    "token": credential,
+    "capability[chat:1][]": operation,
+    "timestamp": text,
+    "nonce": text,
+    "mac": text,
+    "keyName": text,
+    "format": st.sampled_from(["json", "msgpack"]),
+}
+pair = st.sampled_from(sorted(PARAMS)).flatmap(lambda name: st.tuples(st.just(name), PARAMS[name]))
+pairs = st.lists(pair | pair | pair | st.tuples(text, text), max_size=4)
+HEADERS: dict[str, st.SearchStrategy[str]] = {
+    "Ably-Capability": capability_text.map(quote) | text,
+    "X-Ably-ClientId": text.map(lambda one: base64.b64encode(one.encode("utf-8", "replace")).decode()) | text,
+    "Ably-Grant": credential | st.just(""),
+    "Cookie": credential.map("ably_grant={}".format) | text,
+    "Prefer": st.sampled_from(["handling=strict", "handling=lenient", "respond-async; handling=strict"])
+    | text,
+    "Accept": st.sampled_from(["application/jwt", "application/json, text/plain", "*/*"]) | text,
+    "Origin": st.sampled_from(["http://app.example", "https://evil.example", "null", "http://[", "a b"])
+    | text,
+    "Sec-Fetch-Site": st.sampled_from(["same-origin", "cross-site", "none"]),
+    "User-Agent": st.sampled_from(["Ruby", "ably-cocoa/1.2"]) | text,
+    "Access-Control-Request-Headers": st.sampled_from(["authorization", "x\ty"]) | text,
+}
+header = st.sampled_from(sorted(HEADERS)).flatmap(lambda name: st.tuples(st.just(name), HEADERS[name]))
+
+
+def in_url(value: str) -> str:
+    return quote(value, safe="{}:,*[]'\"", errors="surrogatepass").replace('"', "%22").replace("'", "%27")
+
+
+def encoded(chosen: list[tuple[str, str]]) -> str:
+    return "&".join(f"{in_url(name)}={in_url(value)}" for name, value in chosen)
+
+
+def in_header(value: str) -> bytes:
+    """What a header may hold: anything but control characters."""
+    raw = value.encode("utf-8", "replace")
+    return bytes(byte for byte in raw if byte >= 0x20 and byte != 0x7F).strip()
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    app = draw(st.sampled_from(APPS))
+    method = draw(st.sampled_from(["GET"] * 8 + ["POST"] * 8 + ["OPTIONS", "PUT", "HEAD"]))
+    headers = draw(st.lists(header, max_size=3, unique_by=lambda one: one[0]))
+    if app in CARRIED and draw(st.booleans()):
+        carried = draw(CARRIED[app])
+        headers = [one for one in headers if one[0] != carried[0]] + [carried]
+    user = draw(st.sampled_from(["alice", "alice", "alice", "bob", None]))
+    query = draw(st.one_of(pairs.map(encoded), st.text("abc=&%?+[]{}:0", max_size=30)))
+    body = b""
+    if method in ("POST", "PUT"):
+        kind, body = draw(st.one_of(forms(), documents(), blobs()))
+        headers.append(("Content-Type", kind))
+    wire = [(name, in_header(value)) for name, value in headers]
+    if draw(st.integers(0, 4)) == 0:
+        wire.append(("Prefer", b"handling=strict"))
+    if user is not None:
+        wire.append(("X-User", user.encode()))
+    return Request(app, method, query, wire, body)
+
+
+def forms() -> st.SearchStrategy[tuple[str, bytes]]:
+    kind = "application/x-www-form-urlencoded"
+    one = pairs.map(
+        lambda chosen: "&".join(
+            f"{quote_plus(a, errors='replace')}={quote_plus(b, errors='replace')}" for a, b in chosen
+        )
+    )
+    return st.tuples(
+        st.sampled_from([kind, f"{kind}; charset=utf-8", f"{kind}; charset=klingon"]), one.map(str.encode)
+    )
+
+
+def documents() -> st.SearchStrategy[tuple[str, bytes]]:
+    members = st.dictionaries(
+        st.sampled_from(sorted(PARAMS)) | text, junk | capability | pair.map(lambda one: one[1]), max_size=4
+    )
+    written = often_mutated((members | junk).map(json.dumps))
+    return st.tuples(st.just("application/json"), written.map(lambda one: one.encode("utf-8", "replace")))
+
+
+def blobs() -> st.SearchStrategy[tuple[str, bytes]]:
+    kinds = ["application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+    kinds += ["text/plain", "application/x-msgpack", "", ";", 'application/json; charset="utf-16']
+    return st.tuples(st.sampled_from(kinds), st.binary(max_size=60))
+
+
+async def determined(auth: aiohttp_ably.AuthRequest) -> dict[str, Any]:
+    return {"chat:1": MAY, "chat:2": MAY}
+
+
+def make_app(store: MemoryStore) -> web.Application:
+    """An app for each strategy and carrier, side by side."""
+    strategies = {
+        "determined": ServerDetermined(determined, base=BASE),
+        "memory": ServerStored(rooms(), store=store, base=BASE),
+        "session": ServerStored(rooms(), store=SessionStore(), base=BASE),
+        "client": ClientStored(rooms(), base=BASE),
+        "signed": ClientSigned(rooms(), secret=SECRET, base=BASE),
+        "encrypted": ClientSigned(rooms(), secret=SECRET, encrypt=True, base=BASE),
+        "jwt": ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE),
+    }
+    root = web.Application()
+    for name in APPS:
+        app = web.Application()
+        if name == "session":
+            aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(SESSION_KEY)))
+        issuer = JWTIssuer() if name in ("jwt", "client") else None
+        aiohttp_ably.setup(
+            app,
+            key=KEY,
+            identify=by_header,
+            strategy=strategies[name],
+            issuer=issuer,
+            path="/auth",
+            anonymous=name in ("signed", "jwt", "client"),
+            clock=lambda: NOW,
+        )
+        root.add_subapp(f"/{name}", app)
+    return root
+
+
+class Served:
+    """The app on a port, with one request at a time on a connection of its own."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.loop = asyncio.new_event_loop()
+        self.runner = web.AppRunner(make_app(self.store), access_log=None)
+        self.loop.run_until_complete(self._start())
+
+    async def _start(self) -> None:
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        self.port = self.runner.addresses[0][1]
+
+    def send(self, request: Request) -> Answer:
+        self.store._held = {(ApiKey(KEY).name, who): vault(who) for who in ("alice", "bob")}
+        return self.loop.run_until_complete(self._send(request.wire()))
+
+    async def _send(self, wire: bytes) -> Answer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(wire)
+            return Answer.parse(await asyncio.wait_for(reader.read(), 10))
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.runner.cleanup())
+        self.loop.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    server = Served()
+    yield server
+    server.close()
+
+
+def check_error(answer: Answer) -> None:
+    """The one form of errors, with a code that no SDK misunderstands."""
+    assert 400 <= answer.status < 500, answer
+    error = json.loads(answer.body)["error"]
+    assert error.keys() == {"message", "code", "statusCode", "href"}
+    assert error["statusCode"] == answer.status
+    assert error["code"] not in FORBIDDEN_CODES
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-ably-errorcode"] == str(error["code"])
+    assert answer.headers["x-ably-errormessage"]
+
+
+def check_token(request: Request, answer: Answer) -> Capability:
+    """What the token carries: it is this client's, and within what rules and holdings allow."""
+    user = dict(request.headers).get("X-User")
+    client_id = user.decode() if user else None
+    if answer.headers["content-type"] == "application/jwt":
+        claims = verify_jwt(answer.body.decode(), KEYS, now=NOW)
+        given, whose = claims.capability, claims.client_id
+    else:
+        assert answer.headers["content-type"] == "application/json"
+        members = json.loads(answer.body)
+        if "token" in members:
+            verify_jwt(members["token"], KEYS, now=NOW)
+        else:
+            assert verify_token_request(members, KEYS).name == members["keyName"]
+            assert 60_000 <= members["ttl"] <= 24 * 3_600_000
+            assert members["timestamp"] == NOW * 1000
+        given, whose = Capability.parse(members["capability"]), members.get("clientId")
+    assert whose == client_id
+    assert given
+    for name, operations in given.items():
+        if name == "lobby":
+            assert operations == {"subscribe"}
+        elif name.startswith("vault:"):
+            assert vault(client_id).get(name) == operations
+            assert request.app not in ("determined", "client")
+        else:
+            kind, _, room = name.partition(":")
+            assert (kind, ":" in room, room in ("", "*")) == ("chat", False, False), name
+            assert not room.startswith("secret")
+            assert operations <= MAY
+    return given
+
+
+def test_no_request_fails_the_route_or_gets_more_than_it_may(served: Served) -> None:
+    seen: Counter[int] = Counter()
+    holders: Counter[str] = Counter()
+
+    @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    @given(requests())
+    def try_it(request: Request) -> None:
+        answer = served.send(request)
+        seen[answer.status] += 1
+        wire = repr(answer)
+        for secret in (KEY, OTHER_KEY):
+            assert secret.partition(":")[2] not in wire
+        assert SECRET not in wire
+        if request.method in ("OPTIONS", "HEAD") and answer.status == 200:
+            assert answer.body == b""
+        elif answer.status == 200:
+            given = check_token(request, answer)
+            holders[request.app] += any(name.startswith("vault:") for name in given)
+        elif request.method == "HEAD":
+            assert answer.status < 500
+        else:
+            check_error(answer)
+        assert "no-store" in answer.headers["cache-control"]
+
+    try_it()
+    assert set(seen) >= {200, 400, 401, 403, 405}
+    assert seen[200] > CASES / 5
+    assert holders["memory"] > 0
+    assert sum(holders[app] for app in CARRIED) > 0
