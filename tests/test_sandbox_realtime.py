@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import msgpack
 import pytest
 from sandbox_helpers import (
     KEY,
@@ -90,6 +91,15 @@ class TestConnecting:
                 await peer.socket.send_str(frame)
                 assert "error" in await peer.expect(Action.ERROR)
                 assert await peer.is_closed()
+
+    @pytest.mark.parametrize("frame", [b"\xc1", b"\x93", msgpack.packb({"action": 10, "channel": b"a"})])
+    async def test_a_binary_frame_that_is_none_ends_the_connection(
+        self, sandbox: Sandbox, frame: bytes
+    ) -> None:
+        async with connected(sandbox, binary=True) as peer:
+            await peer.socket.send_bytes(frame)
+            assert (await peer.expect(Action.ERROR))["error"]["statusCode"] == 400
+            assert await peer.is_closed()
 
     async def test_heartbeats_come_at_half_the_idle_interval(
         self, sandbox: Sandbox, clock: ManualClock

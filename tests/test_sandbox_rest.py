@@ -100,6 +100,7 @@ async def test_one_message_or_a_list_is_published(sandbox: Sandbox) -> None:
         ("text", 40000),
         ({"name": 7}, 40000),
         ({"extras": "x"}, 40000),
+        ({"extras": {"n": 2**70}}, 40000),
         ({"name": "\ud800"}, 40000),
         ({"data": "x" * 65_537}, 40009),
         ([{"data": "x" * 40_000}, {"data": "x" * 40_000}], 40009),
@@ -151,6 +152,18 @@ async def test_bytes_survive_in_both_formats(sandbox: Sandbox) -> None:
     _, messages = await call(sandbox, "GET", PATH, headers=basic())
     assert [base64.b64decode(message["data"]) for message in messages] == [data, data]
     assert {message["encoding"] for message in messages} == {"base64"}
+
+
+@pytest.mark.parametrize(
+    "message", [{"extras": {"k": b"bytes"}}, {"data": {"k": b"bytes"}}, {"data": [float("nan")]}], ids=str
+)
+async def test_what_json_cannot_hold_is_refused(sandbox: Sandbox, message: Any) -> None:
+    headers = {"Content-Type": "application/x-msgpack"} | basic()
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(sandbox.url + PATH, data=msgpack.packb(message), headers=headers) as response,
+    ):
+        assert (response.status, (await response.json())["error"]["code"]) == (400, 40000)
 
 
 def links(response: aiohttp.ClientResponse) -> dict[str, str]:

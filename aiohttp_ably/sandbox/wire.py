@@ -102,7 +102,7 @@ class Frame:
 
 def decode(data: bytes | str) -> dict[str, Any]:
     """The protocol message of a frame: JSON when it is text. Raises Failure when it is not one."""
-    message = loads(data) if isinstance(data, str) else unpackb(data)
+    message = loads(data) if isinstance(data, str) else unpackb(data, old_strings=False)
     if not isinstance(message, dict) or not isinstance(message.get("action"), int):
         raise Failure(40000, 400, "a protocol message is an object with an action")
     return message
@@ -116,10 +116,14 @@ def loads(data: bytes | str) -> Any:
         raise Failure(40000, 400, f"not JSON: {error}") from None
 
 
-def unpackb(data: bytes) -> Any:
-    """The value of msgpack, old-spec strings included. Raises Failure when it is not msgpack."""
+def unpackb(data: bytes, *, old_strings: bool = True) -> Any:
+    """The value of msgpack. Raises Failure when it is not msgpack.
+
+    `old_strings` lets bytes stand in strings, as ably-python's REST client packs them.
+    """
+    errors = "surrogateescape" if old_strings else "strict"
     try:
-        return msgpack.unpackb(data, raw=False, unicode_errors="surrogateescape")
+        return msgpack.unpackb(data, raw=False, unicode_errors=errors)
     except (ValueError, msgpack.UnpackException) as error:
         raise Failure(40000, 400, f"not msgpack: {type(error).__name__}") from None
 
@@ -179,6 +183,7 @@ def _read_item(value: object, action: bool) -> Item:
     if (extras := value.get("extras")) is not None:
         if not isinstance(extras, Mapping):
             raise Failure(40000, 400, "extras of a message must be an object")
+        _as_json(extras)
         item["extras"] = extras
     data = value.get("data")
     if isinstance(data, str) and not _is_sendable(data):
@@ -186,7 +191,7 @@ def _read_item(value: object, action: bool) -> Item:
         data = data.encode("utf-8", "surrogateescape")
     elif data is not None and not isinstance(data, (str, bytes)):
         encoding = item.get("encoding")
-        data, item["encoding"] = _json.dumps(data), f"{encoding}/json" if encoding else "json"
+        data, item["encoding"] = _as_json(data), f"{encoding}/json" if encoding else "json"
     if data is not None:
         item["data"] = data
     if action:
@@ -194,6 +199,17 @@ def _read_item(value: object, action: bool) -> Item:
             raise Failure(40000, 400, "a presence message needs an action")
         item["action"] = value["action"]
     return item
+
+
+def _as_json(value: object) -> str:
+    """`value` as JSON text, when every peer can read it in either format."""
+    try:
+        text = _json.dumps(value)
+        _json.loads(text.encode())
+        packb(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Failure(40000, 400, f"data and extras must be what JSON can hold: {error}") from None
+    return text
 
 
 def _is_sendable(text: str) -> bool:
