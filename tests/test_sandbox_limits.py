@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from sandbox_helpers import KEY, basic, call, connected, eventually, signed
+from sandbox_helpers import KEY, basic, call, connected, eventually, jwt_of, signed
 
 from aiohttp_ably.sandbox import ManualClock, Sandbox, channels, realtime, token_service, transport
 from aiohttp_ably.sandbox.expiring import Expiring
@@ -49,6 +49,31 @@ async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
             socket.abort()
         assert any(event.what == "cut off" for event in sandbox.events)
         assert await reader.is_quiet()
+
+
+async def test_a_peer_that_does_not_read_cannot_stay_when_it_is_sent_away(
+    sandbox: Sandbox, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "CLOSE_TIMEOUT", 0.05)
+    token = jwt_of(sandbox, {"*": "*"}, ttl=5)
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{sandbox.url}/?access_token={token}", max_msg_size=0) as stuck,
+    ):
+        connection_id = (await stuck.receive_json())["connectionId"]
+        await stuck.send_json({"action": Action.ATTACH, "channel": "room"})
+        await stuck.receive_json()
+        assert stuck._response.connection is not None
+        socket = stuck._response.connection.transport
+        assert isinstance(socket, asyncio.Transport)
+        socket.pause_reading()
+        held = sandbox.connections[connection_id].transport
+        assert held is not None
+        while held._waiting < 500_000:
+            await call(sandbox, "POST", PATH, {"data": "x" * 60_000}, basic())
+        await clock.advance(5)
+        await eventually(lambda: held not in sandbox._realtime._transports)
+        socket.abort()
 
 
 async def test_the_oldest_messages_of_an_app_go_first(

@@ -42,8 +42,8 @@ def page(
         found.reverse()
     place = query.get(_PLACE)
     if place is not None:
-        found = [item for item in found if (item["serial"] < place) == (direction == "backwards")]
-        found = [item for item in found if item["serial"] != place]
+        older = direction == "backwards"
+        found = [item for item in found if (item["serial"] < place if older else item["serial"] > place)]
     headers: CIMultiDict[str] = CIMultiDict()
     first = {name: value for name, value in query.items() if name != _PLACE} | {"limit": str(limit)}
     current = first | ({_PLACE: place} if place is not None else {})

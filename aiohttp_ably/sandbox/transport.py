@@ -12,6 +12,8 @@ from .wire import Frame
 
 MAX_WAITING = 2 * 1024 * 1024
 """Bytes that may wait for a slow reader, besides what the socket holds."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds after which a connection that should close is cut."""
 
 
 class Transport:
@@ -33,6 +35,7 @@ class Transport:
         self._waiting = 0
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
 
     def send(self, frame: Frame) -> None:
         """Send a frame once the peer has taken the earlier ones. Nothing is sent after `close`."""
@@ -48,10 +51,11 @@ class Transport:
         self._write_soon()
 
     def close(self) -> None:
-        """Close when everything is sent."""
+        """Close when everything is sent, or cut the connection when that takes too long."""
         if not self._closing:
             self._closing = True
             self._write_soon()
+            self._deadline = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self.abort)
 
     def abort(self) -> None:
         """Cut the connection now."""
@@ -81,3 +85,5 @@ class Transport:
                 await self._socket.close()
         except ConnectionError:
             self.abort()
+        if self._deadline is not None:
+            self._deadline.cancel()
