@@ -17,7 +17,6 @@ from ._dialects import NOTHING
 from .auth_request import GRANT_HEADER
 from .capability import Capability
 from .errors import CapabilityDenied, InvalidCapability, Unavailable
-from .strategies import _unmet as unmet
 
 GrantBy = Literal["cookie", "header", "token"]
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
@@ -132,7 +131,7 @@ class TokenSource:
             stranger = self._owner not in (None, (answer.client_id,)) and (self.list or self._grant)
             if not stranger:
                 self._keep(answer, wanted, listed | asked)
-                denied = unmet(wanted, answer.capability)
+                denied = wanted.unmet_by(answer.capability)
                 self._emit(ReauthorizerEvent("granted", asked=wanted, capability=answer.capability))
                 if denied:
                     self._emit(ReauthorizerEvent("denied", denied=denied, error=denial))
@@ -203,7 +202,7 @@ class TokenSource:
         self._owner = (answer.client_id,)
         self.answered = answer.capability
         if self._keeps_list:
-            self.list = listed - unmet(wanted, answer.capability)
+            self.list = listed - wanted.unmet_by(answer.capability)
         self._save()
 
     @property

@@ -141,6 +141,15 @@ class Capability(Mapping[str, frozenset[str]]):
         """Whether everything `other` allows is allowed here too."""
         return not other - self
 
+    def unmet_by(self, held: Capability) -> Capability:
+        """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
+        unmet: dict[str, frozenset[str]] = {}
+        for resource, operations in self._operations.items():
+            got = held.operations(resource)
+            if ALL not in got and not operations <= got and not (ALL in operations and got):
+                unmet[resource] = operations - got
+        return self._of(unmet)
+
     def plain(self) -> Capability:
         """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
         return self._of({name: allowed for name, allowed in self._operations.items() if is_plain(name)})

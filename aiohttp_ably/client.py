@@ -33,7 +33,6 @@ from ._token_source import (
 from .capability import ALL, Capability, Operations
 from .errors import BadRequest, CapabilityDenied, Forbidden, TooLarge
 from .responses import REAUTHORIZE_HEADER
-from .strategies import _unmet as unmet
 
 __all__ = ["AuthServerError", "Reauthorizer", "ReauthorizerEvent"]
 
@@ -121,7 +120,7 @@ class Reauthorizer:
 
     def holds(self, resource: str, operations: Operations = ALL) -> bool:
         """Whether the token allows `operations` on `resource`; `*` stands for any of them."""
-        return not unmet(Capability({resource: operations}), self.capability)
+        return not Capability({resource: operations}).unmet_by(self.capability)
 
     async def need(self, resource: str, operations: Operations = ALL) -> None:
         """Have `operations` on `resource`: asks for what the token lacks, and waits for one that has it.
@@ -260,7 +259,7 @@ class Reauthorizer:
         before = self.capability
         calls = []
         for call in batch:
-            if call.forced or unmet(call.asked, before):
+            if call.forced or call.asked.unmet_by(before):
                 calls.append(call)
             else:
                 call.settle()
@@ -288,7 +287,7 @@ class Reauthorizer:
         capability = self.capability
         self._emit(ReauthorizerEvent("reauthorized", capability=capability))
         for call in calls:
-            lacking = unmet(call.asked, capability)
+            lacking = call.asked.unmet_by(capability)
             call.settle((denial or _withheld(lacking)) if lacking else None)
 
     async def _decide(self, calls: list[_Call], before: Capability) -> tuple[Answer, AuthServerError | None]:
@@ -313,7 +312,7 @@ class Reauthorizer:
         if asked and lost:
             # Where the server alone decides, an ask can only narrow a token; without one it has all there is.
             whole = await self._source.request(client_id=client_id)
-            if not unmet(asked - unmet(asked, answer.capability), whole.capability):
+            if not (asked - asked.unmet_by(answer.capability)).unmet_by(whole.capability):
                 answer = whole
         return answer, denial
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from ._calls import settled
 from ._dialects import NOTHING
 from .auth_request import AuthRequest
-from .capability import ALL, Capability, Operations
+from .capability import Capability, Operations
 from .carriers import Carrier, GrantCarrier
 from .errors import CapabilityDenied, Forbidden, UsageError
 from .signed_grant import SignedGrants
@@ -76,7 +76,7 @@ class Strategy:
         trusted = base | held
         allowed = await self.check(auth, auth.asked - trusted)
         total = trusted | allowed
-        denied = _unmet(auth.asked, total)
+        denied = auth.asked.unmet_by(total)
         if not total:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
@@ -271,15 +271,3 @@ async def _answer(value: Awaitable[Asked] | Asked, name: str) -> Capability:
 
 async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
     return NOTHING
-
-
-def _unmet(asked: Capability, total: Capability) -> Capability:
-    """The part of `asked` that `total` lacks. `*` asks for all one may have: any operation meets it."""
-    if not asked:
-        return NOTHING
-    unmet: dict[str, frozenset[str]] = {}
-    for resource, operations in asked.items():
-        got = total.operations(resource)
-        if ALL not in got and not (ALL in operations and got):
-            unmet[resource] = operations - got
-    return Capability(unmet)

@@ -167,6 +167,14 @@ def test_what_contains_a_dropped_resource_cannot_be_dropped_in_part() -> None:
     assert held.without("*") == Capability()
 
 
+def test_an_ask_is_unmet_in_what_is_lacking() -> None:
+    held = Capability({"a": "publish", "b:*": "*"})
+    assert not Capability({"a": "publish", "b:1": ["publish", "history"], "b:2": "*"}).unmet_by(held)
+    assert not Capability({"a": "*"}).unmet_by(held), "star asks for all one may have"
+    asked = Capability({"a": ["publish", "subscribe"], "c": "*", "b": "publish"})
+    assert asked.unmet_by(held) == Capability({"a": "subscribe", "c": "*", "b": "publish"})
+
+
 def test_only_single_channels_are_plain() -> None:
     unusual = ["chat:*", "*", "*:a", "[meta]log", "[?rewind=1]a", ":a", "", "a\nb", "a\x7f", "a\x85"]
     plain = ["a", "chat:1", "foo*", "é:b", "a::b"]

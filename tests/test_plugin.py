@@ -289,7 +289,7 @@ async def test_a_guarded_route_needs_the_right(guarded_client: Client) -> None:
     assert await error(await guarded_client.post("/rooms/1", headers={"X-User": "bob"})) == (401, 40160)
 
 
-@pytest.mark.parametrize("room", ["*", "", "1:2", "%5B%3Fx%5D1", "1%0A"])
+@pytest.mark.parametrize("room", ["*", "", "1:2", "1%0A"])
 async def test_a_guarded_route_takes_no_pattern_for_a_name(room: str, aiohttp_client: Any) -> None:
     app = make_app(ServerDetermined(lambda auth: {"[*]*": "*"}))
     app.router.add_route("*", r"/rooms/{room:(?s:.*)}", guarded)
