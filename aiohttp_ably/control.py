@@ -115,9 +115,8 @@ class Control:
         log.log(level, "our clock is %.3f s off Ably's, which is allowed for", -self.offset)
         return True
 
-    async def keep_clock(self, every: float) -> None:
-        """Learn it again every so many seconds, sooner where that fails; until cancelled."""
-        learned = True
+    async def keep_clock(self, every: float, *, learned: bool = True) -> None:
+        """Learn it again every so many seconds, sooner where that failed last; until cancelled."""
         while True:
             await asyncio.sleep(every if learned else min(every, CLOCK_RETRY))
             learned = await self.set_clock()

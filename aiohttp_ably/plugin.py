@@ -19,7 +19,7 @@ from .errors import AuthError, CapabilityDenied, Forbidden, UsageError
 from .issuers import Issuer, TokenRequestIssuer
 from .responses import REAUTHORIZE_HEADER, error_response, write_reply
 from .rules import ChannelPattern
-from .script import script_handler
+from .script import script_routes
 from .server import AblyAuth, Identify
 from .strategies import Asked, Strategy
 
@@ -96,7 +96,7 @@ def setup(
     if path is not None:
         app.router.add_route("*", path, ably.handler)
     if script_path is not None:
-        app.router.add_get(script_path, script_handler())
+        app.router.add_routes(script_routes(script_path))
     return ably
 
 

@@ -144,8 +144,9 @@ class AblyAuth(ByClientId):
     async def start(self, clock_sync: float | None) -> None:
         """Compare our clock with Ably's, now and every `clock_sync` seconds; called when the app starts."""
         if clock_sync is not None:
-            await self._control.set_clock()
-            self._keeping_clock = asyncio.create_task(self._control.keep_clock(clock_sync))
+            learned = await self._control.set_clock()
+            keeping = self._control.keep_clock(clock_sync, learned=learned)
+            self._keeping_clock = asyncio.create_task(keeping)
 
     async def close(self) -> None:
         """Let go of all connections; called when the app ends, and by a script that uses this without it."""
