@@ -111,6 +111,18 @@ class TestConnecting:
             await silent.send(Action.HEARTBEAT, id="mine")
             assert json.loads((await silent.socket.receive()).data) == {"action": 0, "id": "mine"}
 
+    async def test_a_client_that_wants_no_heartbeats_is_pinged(
+        self, sandbox: Sandbox, clock: ManualClock
+    ) -> None:
+        url = f"{sandbox.url}/?key={KEY}&heartbeats=false"
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(url, autoping=False) as silent,
+        ):
+            await silent.receive()
+            await clock.advance(7.5)
+            assert (await silent.receive(5)).type == aiohttp.WSMsgType.PING
+
     async def test_a_heartbeat_is_answered_with_its_id(self, sandbox: Sandbox, binary: bool) -> None:
         async with connected(sandbox, binary=binary) as peer:
             answer = await peer.ask(Action.HEARTBEAT, Action.HEARTBEAT, id="x")

@@ -22,7 +22,6 @@ from .unverified import APP_DELETED, BAD_VERSION, CONNECTION_ENDED, PRESENCE_GRA
 from .wire import MAX_FRAME_SIZE, Action, Frame, decode
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
-_HEARTBEAT = Frame(Action.HEARTBEAT)
 _RENEWABLE = (40141, 40142, 40143)
 _CLOSE_TIMEOUT = 2.0
 _ENDED_KEPT = 24 * 3_600_000
@@ -48,13 +47,7 @@ class Realtime:
         """`GET /` with an upgrade: the websocket of a connection, until it closes."""
         if request.headers.get(hdrs.UPGRADE, "").lower() != "websocket":
             raise Failure(40400, 404, "there is only a websocket here: connect with an Ably SDK")
-        silent = request.query.get("heartbeats") == "false"
-        socket = web.WebSocketResponse(
-            timeout=_CLOSE_TIMEOUT,
-            max_msg_size=MAX_FRAME_SIZE,
-            compress=False,
-            heartbeat=MAX_IDLE / 2_000 if silent else None,
-        )
+        socket = web.WebSocketResponse(timeout=_CLOSE_TIMEOUT, max_msg_size=MAX_FRAME_SIZE, compress=False)
         try:
             await socket.prepare(request)
         except ConnectionResetError:
@@ -66,13 +59,17 @@ class Realtime:
             whose = connection and connection.client_id
             self._journal.record("cut off", client=whose, why="it does not read what it is sent")
 
-        binary = request.query.get("format") == "msgpack"
-        transport = Transport(request, socket, binary=binary, on_slow=on_slow)
+        transport = Transport(
+            request,
+            socket,
+            binary=request.query.get("format") == "msgpack",
+            silent=request.query.get("heartbeats") == "false",
+            on_slow=on_slow,
+        )
         self._transports.add(transport)
         try:
             connection = self._connect(request, transport)
-            if not silent:
-                self._beat(connection, transport)
+            self._beat(connection, transport)
             async for frame in socket:
                 if frame.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     self._receive(connection, decode(frame.data))
@@ -301,7 +298,7 @@ class Realtime:
 
         def beat() -> None:
             if connection.transport is transport:
-                transport.send(_HEARTBEAT)
+                transport.beat()
                 self._clock.call_at(self._clock.now() + MAX_IDLE / 2, beat)
 
         self._clock.call_at(self._clock.now() + MAX_IDLE / 2, beat)

@@ -8,16 +8,21 @@ from collections.abc import Callable
 
 from aiohttp import WSMsgType, web
 
-from .wire import Frame
+from .wire import Action, Frame
 
 MAX_WAITING = 2 * 1024 * 1024
 """Bytes that may wait for a slow reader, besides what the socket holds."""
 CLOSE_TIMEOUT = 5.0
 """Seconds after which a connection that should close is cut."""
+_HEARTBEAT = Frame(Action.HEARTBEAT)
+_PING = b""
 
 
 class Transport:
-    """A websocket with a bounded queue. `on_slow` is called when a slow reader has been cut off."""
+    """A websocket with a bounded queue. `on_slow` is called when a slow reader has been cut off.
+
+    A client that wants no heartbeats is `silent`: it is pinged instead, and a late pong does not matter.
+    """
 
     def __init__(
         self,
@@ -25,9 +30,11 @@ class Transport:
         socket: web.WebSocketResponse,
         *,
         binary: bool,
+        silent: bool,
         on_slow: Callable[[], None],
     ) -> None:
         self.binary = binary
+        self._silent = silent
         self._request = request
         self._socket = socket
         self._on_slow = on_slow
@@ -49,6 +56,14 @@ class Transport:
             return
         self._queue.append(data)
         self._write_soon()
+
+    def beat(self) -> None:
+        """Show that the connection lives."""
+        if not self._silent:
+            self.send(_HEARTBEAT)
+        elif not self._queue:
+            self._queue.append(_PING)
+            self._write_soon()
 
     def close(self) -> None:
         """Close when everything is sent, or cut the connection when that takes too long."""
@@ -79,7 +94,7 @@ class Transport:
         try:
             while self._queue:
                 data = self._queue.popleft()
-                await self._socket.send_frame(data, kind)
+                await self._socket.send_frame(data, WSMsgType.PING if data is _PING else kind)
                 self._waiting -= len(data)
             if self._closing:
                 await self._socket.close()
