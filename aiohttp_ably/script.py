@@ -1,4 +1,4 @@
-"""The browser's half: where reauth.js lies, and the route that serves it."""
+"""The browser's half: where reauth.js lies, and the routes that serve it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 static_path = Path(__file__).parent / "static"
-"""The folder of `reauth.js` and its types, for a web server or a bundler."""
+"""The folder of `reauth.js`, the modules it imports and its types, for a web server or a bundler."""
 
 _HEADERS = {
     "Cache-Control": "public, max-age=86400",
@@ -18,9 +18,20 @@ _HEADERS = {
 }
 
 
-def script_handler() -> Handler:
-    """A handler that answers with reauth.js: cached for a day, then checked by its ETag."""
-    body = (static_path / "reauth.js").read_bytes()
+def script_routes(path: str) -> list[web.RouteDef]:
+    """Routes for reauth.js at `path`, and beside it for the modules it imports.
+
+    They are cached for a day, then checked by their ETag.
+    """
+    folder = path.rpartition("/")[0]
+    return [
+        web.get(path if file.name == "reauth.js" else f"{folder}/{file.name}", _handler(file))
+        for file in sorted(static_path.glob("*.js"))
+    ]
+
+
+def _handler(file: Path) -> Handler:
+    body = file.read_bytes()
     etag = hashlib.sha256(body).hexdigest()[:32]
 
     async def serve(request: web.Request) -> web.Response:

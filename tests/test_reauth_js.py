@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from apps import BASE, PATH, make_app
 from real_parts import JS, require_ably_js, require_node
 from reauth_app import ROOM, STRATEGIES, ReauthApp, client_stored, server_determined, server_stored
+from yarl import URL
 
 import aiohttp_ably
 from aiohttp_ably import MemoryStore, ServerStored
@@ -317,6 +319,17 @@ async def test_the_script_is_served_with_an_etag_and_cached() -> None:
             assert response.headers["Cache-Control"] == "public, max-age=86400"
         async with client.head(server.make_url("/ably/reauth.js")) as response:
             assert response.headers["ETag"] == etag
+
+
+async def test_what_the_script_imports_is_served_beside_it() -> None:
+    app = make_app(ServerStored(_nothing, store=MemoryStore()), script_path="/js/ours.js")
+    async with TestServer(app) as server, aiohttp.ClientSession() as client:
+        async with client.get(server.make_url("/js/ours.js")) as response:
+            imported = re.findall(r'^import .* from "(.*)";$', await response.text(), re.MULTILINE)
+        assert imported
+        for name in imported:
+            async with client.get(server.make_url("/js/ours.js").join(URL(name))) as response:
+                assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["reauth.js", "/ably/auth"])

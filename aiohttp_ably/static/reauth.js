@@ -1,6 +1,7 @@
 /**
  * The browser's half of an Ably auth server: asks for what a client needs, upgrades its live connection, and
- * puts right what Ably refuses with 40160. An ES module for browsers and Node.js 18 and later; no build step.
+ * puts right what Ably refuses with 40160. An ES module, with two beside it, for browsers and Node.js 18 and later;
+ * no build step.
  *
  *     const reauth = new Reauthorizer("/ably/auth");
  *     const realtime = reauth.bind(new Ably.Realtime({ ...reauth.clientOptions() }));
@@ -9,26 +10,17 @@
  * It sends one request at a time, and calls made together share one.
  */
 
+import { AuthServerError, UNAVAILABLE, jwtOf, read } from "./answers.js";
+import { ALL, covers, kept, listed, meets, parseCapability, union, without } from "./capability.js";
+
+export { AuthServerError };
+
 /** The code with which Ably and auth servers refuse what a capability does not allow. */
 export const DENIED = 40160;
 
 const CHANNEL_FAILED = 90001; // "channel operation failed (invalid channel state)"
 const FORBIDDEN = 403;
 const GRANT = "Ably-Grant";
-const NO_TOKEN = 40170; // Ably's "error from client token callback"
-const UNAVAILABLE = 50300;
-const ALL = "*";
-
-/** An auth server's refusal, in the terms of Ably's ErrorInfo: `message`, `code`, `statusCode`, `href`. */
-export class AuthServerError extends Error {
-  constructor(message, code, statusCode, options) {
-    super(message, options);
-    this.name = "AuthServerError";
-    this.code = code;
-    this.statusCode = statusCode;
-    this.href = `https://help.ably.io/error/${code}`;
-  }
-}
 
 /** What happened, for those who want to show it; `detail` says it. */
 export class ReauthorizerEvent extends Event {
@@ -408,58 +400,6 @@ export class Reauthorizer extends EventTarget {
   }
 }
 
-/** The token in a response, with the capability and client id it has; throws what the server says in its place. */
-async function read(response) {
-  const type = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
-  const text = await response.text().catch((cause) => {
-    throw new AuthServerError(`the answer of the auth server broke off: ${cause.message}`, UNAVAILABLE, 503, { cause });
-  });
-  const json = type === "application/json" ? parsed(text) : undefined;
-  if (!response.ok) {
-    const { message, code } = json?.error ?? {};
-    const header = Number(response.headers.get("X-Ably-ErrorCode"));
-    throw new AuthServerError(
-      message ?? response.headers.get("X-Ably-ErrorMessage") ?? `the auth server answered with ${response.status}`,
-      code ?? (header || response.status * 100),
-      response.status,
-    );
-  }
-  const value = json ?? (type === "application/jwt" || type === "text/plain" ? text.trim() : null);
-  if (!value || !(typeof value === "string" || value.token || value.keyName)) {
-    throw new AuthServerError(`the auth server answered with ${type || "no type"} and no token`, NO_TOKEN, 401);
-  }
-  const claims = claimsOf(jwtOf(value));
-  return {
-    value,
-    capability: parseCapability(value.capability ?? claims["x-ably-capability"]) ?? {},
-    clientId: value.clientId ?? claims["x-ably-clientId"] ?? null,
-  };
-}
-
-/** The JWT in an answer, null where its token is none. */
-function jwtOf(value) {
-  const token = typeof value === "string" ? value : value?.token;
-  return token?.split(".").length === 3 ? token : null;
-}
-
-function claimsOf(jwt) {
-  try {
-    const base64 = jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
-    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return {};
-  }
-}
-
-function parsed(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 /** An option that may be a function, and async. */
 async function given(option) {
   return typeof option === "function" ? await option() : option;
@@ -470,73 +410,6 @@ function named(channel) {
   const name = typeof channel === "string" ? channel : channel?.name;
   if (!name) throw new TypeError("name a resource, such as 'chat:1', or give a channel");
   return name.replace(/^\[(?:filter=|\?)[^\]]*\]/, "");
-}
-
-function listed(operations) {
-  return Array.isArray(operations) ? operations : [operations];
-}
-
-// -- capabilities: objects of lists of operations, by resource ---------------------------------------------------
-
-/** A capability from JSON text or an object; null where there is none. */
-function parseCapability(value) {
-  const capability = typeof value === "string" ? parsed(value) : value;
-  if (!capability || typeof capability !== "object") return null;
-  return Object.fromEntries(Object.entries(capability).map(([name, operations]) => [name, listed(operations)]));
-}
-
-function union(...capabilities) {
-  const all = new Map();
-  for (const [name, operations] of capabilities.flatMap(Object.entries)) {
-    const both = new Set([...(all.get(name) ?? []), ...operations]);
-    all.set(name, both.has(ALL) ? [ALL] : [...both].sort());
-  }
-  return Object.fromEntries(all);
-}
-
-function without(capability, names) {
-  return Object.fromEntries(Object.entries(capability).filter(([name]) => !names.includes(name)));
-}
-
-/** The operations that `capability` allows on all that `resource` names, by Ably's rules for patterns. */
-function allowed(capability, resource) {
-  const matching = Object.keys(capability).filter((pattern) => contains(pattern, resource));
-  return new Set(matching.flatMap((pattern) => capability[pattern]));
-}
-
-function covers(capability, resource, operations) {
-  const got = allowed(capability, resource);
-  return got.has(ALL) || operations.every((operation) => got.has(operation));
-}
-
-/** Whether an ask is met; one for `*` is met by anything. */
-function meets(capability, asked) {
-  return Object.entries(asked).every(([resource, operations]) =>
-    operations.includes(ALL) ? allowed(capability, resource).size > 0 : covers(capability, resource, operations),
-  );
-}
-
-/** The part of a list that a token carries. */
-function kept(list, capability) {
-  const parts = Object.entries(list).map(([resource, operations]) => {
-    return [resource, operations.filter((operation) => meets(capability, { [resource]: [operation] }))];
-  });
-  return Object.fromEntries(parts.filter(([, operations]) => operations.length));
-}
-
-function contains(pattern, resource) {
-  if (pattern === resource) return true;
-  const [kind, segments] = split(pattern);
-  const [otherKind, others] = split(resource);
-  if (kind !== otherKind && kind !== ALL) return false;
-  const last = segments.length - 1;
-  if (others.length <= last || (others.length > segments.length && segments[last] !== ALL)) return false;
-  return segments.every((segment, position) => segment === ALL || segment === others[position]);
-}
-
-function split(resource) {
-  const [, kind, name] = /^(?:\[([^\]]*)\])?(.*)$/s.exec(resource);
-  return [kind ?? "", name.split(":")];
 }
 
 function withheld(asked) {
