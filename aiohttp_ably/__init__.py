@@ -17,6 +17,7 @@ from .errors import RevocationFailed as RevocationFailed
 from .errors import TooLarge as TooLarge
 from .errors import Unavailable as Unavailable
 from .errors import UsageError as UsageError
+from .events import AuthEvent as AuthEvent
 from .issuers import Issued as Issued
 from .issuers import Issuer as Issuer
 from .issuers import JWTIssuer as JWTIssuer
@@ -53,6 +54,7 @@ __all__ = [
     "AblyAuth",
     "ApiKey",
     "AuthError",
+    "AuthEvent",
     "AuthRequest",
     "BadRequest",
     "Capability",

@@ -154,7 +154,9 @@ class ClientAuth:
         Raises Forbidden when the client is signed out, or when nothing is granted to it.
         """
         await self._writable()
-        issued, _ = await self._ably.dependable(self._ably.issue(self._auth))
+        began = time.perf_counter()
+        issued, decision = await self._ably.dependable(self._ably.issue(self._auth))
+        await self._ably.events.issued(self._auth, decision, time.perf_counter() - began)
         return issued.members
 
     def reauthorize(self) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiosignal import Signal
 
 from ._calls import settled
 from .auth_request import AuthRequest, too_large
@@ -16,6 +18,7 @@ from .by_client_id import ByClientId, KeyFor, Keys
 from .carriers import JWTCarrier
 from .control import Control
 from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, Unavailable, UsageError
+from .events import AuthEvent, Events
 from .issuers import Issued, Issuer, JWTIssuer, TokenDetailsIssuer
 from .keys import KeyRing
 from .origins import METHODS, Origins, preflight
@@ -81,6 +84,7 @@ class AblyAuth(ByClientId):
             problems.append(f"client_options=: {error}")
         if problems:
             raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
+        self.events = Events()
         self._keeping_clock: asyncio.Task[None] | None = None
         self._identify = identify
         self.strategy = strategy
@@ -93,7 +97,9 @@ class AblyAuth(ByClientId):
 
     async def handler(self, request: web.Request) -> web.StreamResponse:
         """The auth route: GET and POST answer with a token; OPTIONS and HEAD issue nothing."""
-        cors = {}
+        began = time.perf_counter()
+        auth: AuthRequest | None = None
+        cors: dict[str, str] = {}
         try:
             cors = dict(self._origins.check(request))
             if request.method not in ("GET", "POST"):
@@ -106,13 +112,31 @@ class AblyAuth(ByClientId):
                 headers={**cors, **denied_headers(decision.denied)},
             )
             write_reply(auth, response)
-            return response
         except AuthError as refusal:
-            log.info("refused (%d, %d): %s", refusal.status, refusal.code, refusal.message)
+            await self.events.refused(auth, refusal, time.perf_counter() - began)
             return error_response(refusal, headers=cors)
         except UsageError:
             log.exception("the auth route cannot work as it is set up")
-            return error_response(Unavailable("the auth server is not set up right"), headers=cors)
+            failure = Unavailable("the auth server is not set up right")
+            await self.events.refused(auth, failure, time.perf_counter() - began)
+            return error_response(failure, headers=cors)
+        await self.events.issued(auth, decision, time.perf_counter() - began)
+        return response
+
+    @property
+    def on_issue(self) -> Signal[AuthEvent]:
+        """Sent when a token was issued. A receiver is a coroutine of an AuthEvent, added before the start."""
+        return self.events.on_issue
+
+    @property
+    def on_deny(self) -> Signal[AuthEvent]:
+        """Sent when a request was refused, or something it asked is not in its token."""
+        return self.events.on_deny
+
+    @property
+    def on_error(self) -> Signal[AuthEvent]:
+        """Sent when a request could not be answered: 503."""
+        return self.events.on_error
 
     async def identify(self, auth: AuthRequest) -> None:
         """Say on `auth` whose request it is, under which keys, and when.
@@ -143,6 +167,7 @@ class AblyAuth(ByClientId):
 
     async def start(self, clock_sync: float | None) -> None:
         """Compare our clock with Ably's, now and every `clock_sync` seconds; called when the app starts."""
+        self.events.freeze()
         if clock_sync is not None:
             learned = await self._control.set_clock()
             keeping = self._control.keep_clock(clock_sync, learned=learned)
