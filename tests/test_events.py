@@ -1,0 +1,155 @@
+"""What becomes of each request can be seen: by signals, in the log, and in Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+from aiohttp import web
+from apps import BASE, KEY, PATH, ask, error, granted, install, rooms
+
+from aiohttp_ably import AblyAuth, AuthEvent, Capability, MemoryStore, ServerStored, get_auth
+from aiohttp_ably.sandbox import Sandbox
+from examples.metrics import make_app as metrics_app
+
+ALICE = {"X-User": "alice"}
+Seen = list[tuple[str, AuthEvent]]
+
+
+def watch(ably: AblyAuth) -> Seen:
+    """What each signal was sent with."""
+    seen: Seen = []
+
+    def note(name: str) -> Any:
+        async def receive(event: AuthEvent) -> None:
+            seen.append((name, event))
+
+        return receive
+
+    ably.on_issue.append(note("issue"))
+    ably.on_deny.append(note("deny"))
+    ably.on_error.append(note("error"))
+    return seen
+
+
+def make(**options: Any) -> tuple[web.Application, AblyAuth]:
+    app = web.Application()
+    strategy = options.pop("strategy", None) or ServerStored(rooms(), store=MemoryStore(), base=BASE)
+    return app, install(app, strategy, **options)
+
+
+async def test_a_token_is_an_issue(aiohttp_client: Any) -> None:
+    app, ably = make()
+    seen = watch(ably)
+    await granted(await ask(await aiohttp_client(app), {"chat:1": ["publish"]}))
+    ((name, event),) = seen
+    assert (name, event.auth and event.auth.client_id) == ("issue", "alice")
+    assert event.capability == Capability({**BASE, "chat:1": "publish"})
+    assert event.seconds > 0
+    assert (event.denied, event.refusal) == (Capability(), None)
+
+
+async def test_a_token_for_a_page_is_an_issue_too(aiohttp_client: Any) -> None:
+    async def page(request: web.Request) -> web.Response:
+        return web.json_response(dict(await get_auth(request).token()))
+
+    app, ably = make()
+    app.router.add_get("/page", page)
+    seen = watch(ably)
+    await (await aiohttp_client(app)).get("/page", headers=ALICE)
+    assert [name for name, _ in seen] == ["issue"]
+
+
+async def test_a_part_that_is_denied_is_an_issue_and_a_denial(aiohttp_client: Any) -> None:
+    app, ably = make()
+    seen = watch(ably)
+    await granted(await ask(await aiohttp_client(app), {"chat:secret": ["publish"]}))
+    assert [name for name, _ in seen] == ["issue", "deny"]
+    assert seen[1][1].denied == Capability({"chat:secret": "publish"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ({"user": None}, 403, 40300),
+        ({"capability": "no JSON"}, 400, 40000),
+        ({"capability": {"chat:secret": ["publish"]}, "headers": {"Prefer": "handling=strict"}}, 401, 40160),
+        ({"headers": {"Origin": "https://evil.example"}}, 403, 40300),
+    ],
+    ids=["signed out", "malformed", "strict", "foreign origin"],
+)
+async def test_a_refusal_is_a_denial(
+    asked: dict[str, Any], status: int, code: int, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, ably = make()
+    seen = watch(ably)
+    client = await aiohttp_client(app)
+    with caplog.at_level(logging.INFO, "aiohttp_ably"):
+        assert await error(await ask(client, asked.pop("capability", None), **asked)) == (status, code)
+    ((name, event),) = seen
+    assert name == "deny"
+    assert event.refusal is not None
+    assert (event.refusal.status, event.refusal.code) == (status, code)
+    (line,) = [one for one in caplog.records if one.name == "aiohttp_ably.events"]
+    assert (vars(line)["ably_status"], vars(line)["ably_code"]) == (status, code)
+
+
+async def test_an_outage_is_an_error(aiohttp_client: Any) -> None:
+    async def broken(auth: Any, asked: Any) -> Any:
+        raise OSError("no database")
+
+    app, ably = make(strategy=ServerStored(broken, store=MemoryStore()))
+    seen = watch(ably)
+    assert await error(await ask(await aiohttp_client(app), {"chat:1": ["publish"]})) == (503, 50300)
+    assert [name for name, _ in seen] == ["error"]
+
+
+async def test_the_log_has_the_parts_of_a_token(
+    aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app, _ = make()
+    client = await aiohttp_client(app)
+    with caplog.at_level(logging.INFO, "aiohttp_ably"):
+        await ask(client, {"chat:1": ["publish"], "chat:secret": ["publish"]})
+    (line,) = [one for one in caplog.records if one.name == "aiohttp_ably.events"]
+    assert vars(line)["ably_client_id"] == "alice"
+    assert vars(line)["ably_capability"] == '{"chat:1":["publish"],"lobby":["subscribe"]}'
+    assert vars(line)["ably_denied"] == '{"chat:secret":["publish"]}'
+    assert vars(line)["ably_seconds"] > 0
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs"])
+async def test_a_receiver_at_fault_takes_nobodys_token(
+    fault: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_ably.events._PATIENCE", 0.05)
+    app, ably = make()
+
+    @ably.on_issue
+    async def receive(event: AuthEvent) -> None:
+        if fault == "fails":
+            raise RuntimeError("a bug in the metrics")
+        await asyncio.Event().wait()
+
+    assert await granted(await ask(await aiohttp_client(app))) == BASE
+    assert "a receiver" in caplog.text
+
+
+async def test_receivers_are_added_before_the_start(aiohttp_client: Any) -> None:
+    app, ably = make()
+    await aiohttp_client(app)
+    with pytest.raises(RuntimeError, match="frozen"):
+        watch(ably)
+
+
+async def test_prometheus_counts_it_all(aiohttp_client: Any) -> None:
+    client = await aiohttp_client(metrics_app(Sandbox(KEY).key))
+    await client.get(PATH)
+    await client.get(PATH, params={"capability": '{"other":["publish"]}'})
+    await client.get(PATH, params={"capability": "no JSON"})
+    told = (await (await client.get("/metrics")).text()).splitlines()
+    assert "ably_issue_seconds_count 2.0" in told
+    assert 'ably_denied_total{code="40160"} 1.0' in told
+    assert 'ably_denied_total{code="40000"} 1.0' in told
