@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from aiohttp import web
+from aiohttp import ClientSession, CookieJar, web
 from playwright.async_api import (
     Browser,
     BrowserContext,
@@ -74,6 +74,14 @@ class Demo:
         await person.open(f"#{room}")
         await person.is_in(room)
         return person
+
+    @asynccontextmanager
+    async def signed_in(self, name: str, strategy: str = "server-stored") -> AsyncIterator[ClientSession]:
+        """Somebody without a browser."""
+        async with ClientSession(self.url, cookie_jar=CookieJar(unsafe=True)) as session:
+            await session.post("/api/session", json={"name": name})
+            await session.put("/api/strategy", json={"strategy": strategy})
+            yield session
 
     async def close(self) -> None:
         """Close all windows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import pytest_asyncio
 from demo_pages import Demo, chromium, demo
 from playwright.async_api import Browser, expect
 from real_parts import require_ably_js
+from yarl import URL
 
 from aiohttp_ably.sandbox import ManualClock
 
@@ -91,7 +93,6 @@ async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, 
     await ben.sees("Ada removed you from the Studio")
     await ben.sees("40160: channel 'chat:studio' is not permitted")
     await ben.may(*beginning(strategy, "Ben"))
-    await ada.sees("Ben left")
     assert await ben.connection() == connection
 
     # Whatever the browser still holds, the right is gone.
@@ -189,6 +190,8 @@ async def test_the_chat_is_usable_by_keyboard(chat: Demo) -> None:
     await keyboard.press("Enter")
     await ben.is_in("studio", "refused")
     await expect(ben.room("studio").locator(".outside")).to_be_focused()
+    await ben.page.get_by_role("link", name="Skip to the conversation").focus()
+    await keyboard.press("Enter")
     await keyboard.press("Tab")
     await expect(ben.page.get_by_role("button", name="Ask Ada to let you in")).to_be_focused()
     await keyboard.press("Enter")
@@ -224,6 +227,37 @@ async def test_tabs_of_one_browser_sign_out_together(chat: Demo) -> None:
     await other.is_in("lobby")
     await ben.press("Sign out")
     await expect(other.page.get_by_label("Your name")).to_be_focused()
+
+
+async def test_a_grant_from_before_brings_nothing_back(chat: Demo) -> None:
+    async with chat.signed_in("Ada") as ada, chat.signed_in("Ben", "client-signed") as ben:
+        asked = {"capability": {"chat:studio": ["*"]}}
+        await ada.post("/api/rooms/studio/members", json={"name": "Ben"})
+        async with ben.post("/ably/auth", json=asked) as answer:
+            assert "chat:studio" in json.loads((await answer.json())["capability"])
+            grant = answer.cookies["ably_grant"].value
+        await ada.delete("/api/rooms/studio/members/Ben")
+        ben.cookie_jar.update_cookies({"ably_grant": grant}, URL(chat.url))
+        async with ben.post("/ably/auth", json={}) as answer:
+            assert list(json.loads((await answer.json())["capability"])) == ["chat:lobby"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/rooms/studio/members", {"name": "Ben"}, 403),
+        ("DELETE", "/api/rooms/studio/members/Ada", None, 403),
+        ("POST", "/api/rooms/cellar/knocks", {}, 404),
+        ("POST", "/api/session", {"name": "*"}, 400),
+        ("POST", "/api/session", ["Ben"], 400),
+        ("PUT", "/api/strategy", {"strategy": "hope"}, 400),
+    ],
+    ids=["admits", "removes", "no such room", "no name", "no object", "no such strategy"],
+)
+async def test_the_server_refuses(chat: Demo, method: str, path: str, body: object, status: int) -> None:
+    async with chat.signed_in("Ben") as ben, ben.request(method, path, json=body) as answer:
+        assert answer.status == status
+        assert await answer.text()
 
 
 async def test_a_missing_sdk_is_named(browser: Browser) -> None:

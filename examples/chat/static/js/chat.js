@@ -54,7 +54,7 @@ export class Chat {
 
   /** Show the room that the address names, and join it. */
   async #go({ focus }) {
-    const room = this.#rooms.get(location.hash.slice(1)) ?? this.#rooms.get("lobby");
+    const room = this.#rooms.get(location.hash.slice(1)) ?? this.#current ?? this.#rooms.get("lobby");
     if (this.#current === room) return;
     this.#current?.show(false);
     this.#current = room;

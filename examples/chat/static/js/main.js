@@ -7,7 +7,7 @@ import { announce, byId } from "./dom.js";
 const tabs = new BroadcastChannel("chat"); // the tabs of a browser share a session, so they change together
 let chat = null;
 
-async function begin() {
+function begin() {
   for (const button of byId("door").querySelectorAll("[data-name]")) {
     button.addEventListener("click", () => signIn(button.dataset.name));
   }
@@ -15,31 +15,40 @@ async function begin() {
     event.preventDefault();
     signIn(byId("name").value);
   });
-  byId("sign-out").addEventListener("click", () => signOut());
+  byId("sign-out").addEventListener("click", () => orDoor(signOut));
   tabs.addEventListener("message", () => location.reload());
   showOtherAddress();
-  try {
+  orDoor(async () => {
     const session = await api("GET", "/api/session");
     await loadSdk(session.sdk);
     if (session.user) await enter(session);
     else showDoor();
+  });
+}
+
+/** Do `task`; where that cannot be done, the door says why. */
+async function orDoor(task) {
+  try {
+    await task();
   } catch (error) {
     showDoor(error.message);
   }
 }
 
-async function signIn(name) {
-  try {
+function signIn(name) {
+  return orDoor(async () => {
     const session = await api("POST", "/api/session", { body: { name } });
     tabs.postMessage("signed in");
     await enter(session);
-  } catch (error) {
-    showDoor(error.message);
-  }
+  });
 }
 
 async function enter(session, options) {
-  chat = new Chat(session, { onEnded: (reason) => ended(reason), onStrategy: (name) => change(name) });
+  await chat?.stop();
+  chat = new Chat(session, {
+    onEnded: (reason) => ended(reason),
+    onStrategy: (name) => orDoor(() => change(name)),
+  });
   byId("door").hidden = true;
   byId("app").hidden = false;
   await chat.start(options);

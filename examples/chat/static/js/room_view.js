@@ -15,8 +15,8 @@ export class RoomView {
     this.leave = el("button", { type: "button", click: () => this.#leave() }, "Leave");
     this.people = el("ul", { class: "people", "aria-label": `People in the ${title}` });
     this.knocks = el("ul", { class: "knocks", "aria-label": "Asking to be let in" });
-    this.log = el("ol", { class: "log", role: "log", "aria-label": `Talk in the ${title}`, tabindex: "0" });
-    this.input = el("input", { "aria-label": `Say something in the ${title}`, maxlength: "2000", autocomplete: "off" });
+    this.log = el("div", { class: "log", role: "log", "aria-label": `Talk in the ${title}`, tabindex: "0" });
+    this.input = el("input", { "aria-label": `Say something in the ${title}`, placeholder: "Say something", maxlength: "2000", autocomplete: "off" });
     this.problem = el("p", { class: "composer-problem problem", role: "alert" });
     this.composer = el(
       "form",
@@ -68,11 +68,11 @@ export class RoomView {
     const again = this.#lastBy === clientId;
     const text = el("p", { class: "text" }, String(data));
     if (again) {
-      this.#append(el("li", { class: "message again arrives" }, el("span", { class: "unseen" }, `${clientId}: `), text));
+      this.#append(el("div", { class: "message again arrives" }, el("span", { class: "unseen" }, `${clientId}: `), text));
     } else {
       const time = el("time", {}, clock(new Date(timestamp)).slice(0, 5));
       this.#append(
-        el("li", { class: "message arrives" }, badge(clientId), el("p", { class: "by" }, clientId, time), text),
+        el("div", { class: "message arrives" }, badge(clientId), el("p", { class: "by" }, clientId, time), text),
       );
     }
     this.#lastBy = clientId;
@@ -80,7 +80,7 @@ export class RoomView {
 
   note(text) {
     this.#lastBy = null;
-    this.#append(el("li", { class: "note arrives" }, text));
+    this.#append(el("p", { class: "note arrives" }, text));
   }
 
   #append(item) {

@@ -8,6 +8,7 @@ export class TimeLine {
   #list;
   #request = null; // the facts of the request under way
   #held = {};
+  #connection = null;
 
   constructor(list) {
     this.#list = list;
@@ -19,7 +20,10 @@ export class TimeLine {
   }
 
   connected({ id }) {
-    this.#entry("good", "Connected", el("code", {}, id));
+    const before = this.#connection;
+    this.#connection = id;
+    if (before === id) this.#entry("good", "Connected again", "same connection");
+    else this.#entry("good", "Connected", el("code", {}, id));
   }
 
   disconnected({ error }) {
@@ -69,7 +73,7 @@ export class TimeLine {
   }
 
   reauthorized({ id }) {
-    this.#entry("good", "Reauthorized", "same connection ", el("code", {}, id));
+    this.#entry("good", "Reauthorized", id === this.#connection ? "same connection" : el("code", {}, id));
   }
 
   attached({ channel }) {
@@ -90,7 +94,7 @@ export class TimeLine {
     const entry = el(
       "li",
       { class: `${kind} arrives`.trim(), "data-what": title },
-      el("div", { class: "line" }, el("b", {}, title), el("span", {}, ...rest), now),
+      el("div", { class: "line" }, el("p", {}, el("b", {}, title), " ", ...rest), now),
     );
     this.#list.prepend(entry);
     while (this.#list.children.length > KEPT) this.#list.lastChild.remove();
