@@ -16,6 +16,14 @@ test: $(VENV)/.installed-test
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/test_fuzz.py --hypothesis-profile=nightly
 
+bench: $(VENV)/.installed-bench benchmarks/node_modules
+	$(BIN)/python -m pytest benchmarks
+	$(BIN)/python -m benchmarks.bench
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 check: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -29,12 +37,20 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[redis,test,check]'
+	$(BIN)/python -m pip install --quiet --editable '.[redis,test,docs,check]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[redis,bench]'
 	touch $@ $(VENV)/.installed
 
 # The browser's Ably SDK, where there is npm; without it the demo's page takes Ably's CDN.
 tests/js/node_modules: tests/js/package.json
 	-command -v npm && cd tests/js && npm install --no-package-lock --no-audit --no-fund --loglevel=error
 
+# A server to compare with, where there is npm; without it the benchmark leaves that out.
+benchmarks/node_modules: benchmarks/package.json
+	-command -v npm && cd benchmarks && npm install --no-package-lock --no-audit --no-fund --loglevel=error
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules
+	rm -rf $(VENV) build dist *.egg-info tests/js/node_modules benchmarks/node_modules docs/_build

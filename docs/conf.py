@@ -1,0 +1,21 @@
+"""Sphinx: the docs of aiohttp-ably. `make docs` builds them into docs/_build."""
+
+import aiohttp_ably
+
+project = "aiohttp-ably"
+version = release = aiohttp_ably.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"aiohttp-ably {release}"
+
+myst_enable_extensions = ["deflist"]
+myst_heading_anchors = 3
+
+# Docstrings write `names` as Markdown does.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_class_signature = "mixed"
+autodoc_type_aliases = {"Asked": "Asked", "Operations": "Operations"}
+python_use_unqualified_type_names = True
