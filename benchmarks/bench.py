@@ -1,0 +1,219 @@
+"""`make bench`: how many tokens a second, ours beside those of handlers written by hand and of others.
+
+All servers run at once, each in a process of its own, and are loaded one after another, in several rounds; a
+figure is the median of its rounds. The server has one core and the load another, where there are two. The
+time that a server's process spent for a request tells the same where others use the machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from .load import pin, requests_per_second
+from .servers import ASKED, KEY, SERVERS, rooms
+
+HERE = Path(__file__).parent
+ASK = f"/auth?clientId=alice&capability={quote(json.dumps(ASKED))}"
+
+
+class Server(NamedTuple):
+    """A process that serves."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """What it has used of its core so far; 0 where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Figure(NamedTuple):
+    """Requests a second, and microseconds of the server's time for one."""
+
+    rate: float
+    cost: float
+
+
+class Case(NamedTuple):
+    """One row. `holding` is how many channels the client has before; `target` a ratio to the row `of`."""
+
+    label: str
+    server: str
+    of: str | None = None
+    target: float | None = None
+    holding: int = 0
+    path: str = ASK
+
+
+CASES = [
+    Case("aiohttp, no-op middleware, constant body", "floor"),
+    Case("aiohttp, constant body", "floor-bare"),
+    Case("by hand", "by-hand"),
+    Case("by hand, encrypted session", "by-hand-session", holding=1),
+    Case("ServerDetermined", "determined", "by-hand", 1.2),
+    Case("ServerDetermined, JWT", "determined-jwt", "by-hand"),
+    Case("ServerDetermined, TokenDetails from Ably's stand-in", "determined-details", "by-hand"),
+    Case("ServerStored in memory", "stored-memory", "by-hand", holding=1),
+    Case("ServerStored, encrypted session", "stored-session", "by-hand-session", 1.5, holding=1),
+    Case("ServerStored, Redis", "stored-redis", "by-hand-session", holding=1),
+    Case("ClientStored", "client-stored", "by-hand"),
+    Case("ClientSigned, 1 channel", "signed", "by-hand", holding=1),
+    Case("ClientSigned, 20 channels", "signed", "by-hand", 0.9, holding=20),
+    Case("ClientSigned, 20 channels, encrypted", "signed-encrypted", "by-hand", holding=20),
+    Case("ClientSigned, 20 channels, JWT", "signed-jwt", "by-hand", holding=20),
+    Case("an unrelated route, no-op middleware", "floor", path="/other"),
+    Case("an unrelated route, ours", "determined", "floor", 0.97, path="/other"),
+    Case("FastAPI and ably on uvicorn", "fastapi", "by-hand"),
+    Case("Fastify and ably-js on Node.js", "fastify", "by-hand"),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, and print a table and a chart in Markdown."""
+    options = _parser().parse_args(arguments)
+    cases = [case for case in CASES if not options.only or any(one in case.label for one in options.only)]
+    with ExitStack() as stack:
+        servers = {name: stack.enter_context(server) for name, server in _servers(stack, cases)}
+        cases = [case for case in cases if case.server in servers]
+        headers = {case: _prepare(servers[case.server].port, case) for case in cases}
+        figures: dict[Case, list[Figure]] = {case: [] for case in cases}
+        for number in range(-1, options.rounds):  # the first to warm up
+            for case in cases:
+                seconds = options.seconds if number >= 0 else 1
+                figure = _measure(servers[case.server], case, headers[case], seconds)
+                if number >= 0:
+                    figures[case].append(figure)
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    text = _report(figures)
+    print(text)
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text)
+    return 0
+
+
+def _measure(server: Server, case: Case, headers: Mapping[str, str], seconds: float) -> Figure:
+    before = server.cpu_seconds()
+    rate = requests_per_second(server.port, case.path, headers, seconds)
+    return Figure(rate, (server.cpu_seconds() - before) / (rate * seconds) * 1e6)
+
+
+def _servers(stack: ExitStack, cases: list[Case]) -> Iterator[tuple[str, AbstractContextManager[Server]]]:
+    wanted = dict.fromkeys(case.server for case in cases)
+    environment = {**os.environ, "BENCH_KEY": KEY}
+    python = [sys.executable, "-m"]
+    for name in wanted:
+        command = [*python, "benchmarks.servers", name]
+        if name == "determined-details":
+            ably = stack.enter_context(_process([*python, "benchmarks.stand_in"], environment, core=1))
+            environment["BENCH_SANDBOX_PORT"] = str(ably.port)
+        elif name == "stored-redis":
+            if not shutil.which("redis-server"):
+                print("redis-server is not installed: left out", file=sys.stderr)
+                continue
+            redis = stack.enter_context(_process([*python, "benchmarks.redis"], environment, core=1))
+            environment["BENCH_REDIS_PORT"] = str(redis.port)
+        elif name == "fastapi":
+            command = [*python, "benchmarks.fastapi_app"]
+        elif name == "fastify":
+            node = shutil.which("node")
+            if not node or not (HERE / "node_modules" / "fastify").exists():
+                print("Node.js or the npm packages are not installed: Fastify is left out", file=sys.stderr)
+                continue
+            command = [node, str(HERE / "fastify.mjs")]
+        assert name in SERVERS or name in ("fastapi", "fastify")
+        yield name, _process(command, environment, core=0)
+
+
+@contextmanager
+def _process(command: list[str], environment: dict[str, str], *, core: int) -> Iterator[Server]:
+    """A server; what it prints first is its port."""
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=HERE.parent,
+        preexec_fn=lambda: pin(core),
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield Server(int(process.stdout.readline()), process.pid)
+        finally:
+            process.terminate()
+
+
+def _prepare(port: int, case: Case) -> dict[str, str]:
+    """What the client sends that holds its channels already: the cookie or the grant it was given."""
+    if not case.holding:
+        return {}
+    ask = quote(json.dumps(rooms(case.holding).to_dict()))
+    first = {"Ably-Grant": ""} if case.server == "signed-jwt" else {}
+    request = Request(f"http://127.0.0.1:{port}/auth?capability={ask}", headers=first)
+    with urlopen(request) as response:
+        members = json.loads(response.read())
+        set_cookies = response.headers.get_all("Set-Cookie", [])
+    if case.server == "signed-jwt":
+        return {"Ably-Grant": members["token"]}
+    cookies = [morsel for one in set_cookies for morsel in SimpleCookie(one).values()]
+    return {"Cookie": "; ".join(f"{one.key}={one.coded_value}" for one in cookies)} if cookies else {}
+
+
+def _report(figures: dict[Case, list[Figure]]) -> str:
+    medians = {case: _median(several) for case, several in figures.items()}
+    lines = [f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores", ""]
+    lines += ["| | requests/s | lowest to highest | µs each | ratio | of µs | to | target |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for case, (rate, cost) in medians.items():
+        rates = [figure.rate for figure in figures[case]]
+        cells = [case.label, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{cost:,.0f}"]
+        reference = next((one for one in medians if (one.server, one.path) == (case.of, case.path)), None)
+        if reference:
+            ratio = rate / medians[reference].rate
+            by_cost = medians[reference].cost / cost if cost else 0.0
+            cells += [f"{ratio:.2f}", f"{by_cost:.2f}", reference.label]
+            if case.target:
+                cells.append(f"{case.target:g}: {'met' if ratio >= case.target else 'missed'}")
+        lines.append(f"| {' | '.join(cells)} |" + " |" * (8 - len(cells)))
+    longest = max(len(case.label) for case in medians)
+    most = max(median.rate for median in medians.values())
+    lines += ["", "```text"]
+    for case, (rate, _) in medians.items():
+        lines.append(f"{case.label:<{longest}}  {'█' * round(40 * rate / most)} {rate:,.0f}")
+    return "\n".join([*lines, "```", ""])
+
+
+def _median(figures: list[Figure]) -> Figure:
+    rates, costs = zip(*figures, strict=True)
+    return Figure(statistics.median(rates), statistics.median(costs))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is loaded (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="and for how long (%(default)s)")
+    parser.add_argument("--only", nargs="*", default=[], help="only rows whose label has one of these in it")
+    parser.add_argument("--output", type=Path, help="a file for the Markdown too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

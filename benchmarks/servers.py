@@ -1,0 +1,166 @@
+"""The servers that are compared: `python -m benchmarks.servers <name>` prints a port and serves there.
+
+Each answers `GET /auth` with a token, and those of the library `GET /other` with a constant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import aiohttp_session
+from ably import AblyRest
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
+
+import aiohttp_ably
+from aiohttp_ably import (
+    AuthRequest,
+    Capability,
+    ChannelRules,
+    ClientSigned,
+    ClientStored,
+    JWTCarrier,
+    JWTIssuer,
+    MemoryStore,
+    RedisStore,
+    ServerDetermined,
+    ServerStored,
+    SessionStore,
+    Strategy,
+    TokenDetailsIssuer,
+)
+
+KEY = os.environ.get("BENCH_KEY", "app.key:0123456789abcdefghijklmnopqrstuvwxyzABCDEF")
+SECRET = "a secret of the server, long enough"
+SESSION_SECRET = b"0123456789abcdef0123456789abcdef"
+ASKED = {"chat:1": ["publish", "subscribe"]}
+BASE = {"lobby": ["subscribe"]}
+# As long as the answers of the others.
+CONSTANT = json.dumps({"token": "x" * 225}).encode()
+
+rules = ChannelRules()
+
+
+@rules.channel("chat:{room}")
+async def chat(auth: AuthRequest, room: str) -> list[str]:
+    return ["publish", "subscribe"]
+
+
+async def alice(request: web.Request) -> str:
+    return "alice"
+
+
+async def her_list(auth: AuthRequest) -> dict[str, list[str]]:
+    return {**ASKED, **BASE}
+
+
+async def constant(request: web.Request) -> web.Response:
+    return web.Response(body=CONSTANT, content_type="application/json")
+
+
+@web.middleware
+async def no_op(request: web.Request, handler: Handler) -> web.StreamResponse:
+    return await handler(request)
+
+
+def floor() -> web.Application:
+    app = web.Application(middlewares=[no_op])
+    app.router.add_get("/auth", constant)
+    app.router.add_get("/other", constant)
+    return app
+
+
+def floor_without_middleware() -> web.Application:
+    app = web.Application()
+    app.router.add_get("/auth", constant)
+    return app
+
+
+def by_hand() -> web.Application:
+    ably = AblyRest(KEY)
+
+    async def auth(request: web.Request) -> web.Response:
+        params = {"client_id": "alice", "capability": json.loads(request.query["capability"])}
+        return web.json_response((await ably.auth.create_token_request(params)).to_dict())
+
+    app = web.Application()
+    app.router.add_get("/auth", auth)
+    return app
+
+
+def by_hand_with_session() -> web.Application:
+    ably = AblyRest(KEY)
+
+    async def auth(request: web.Request) -> web.Response:
+        session = await aiohttp_session.get_session(request)
+        session["rooms"] = {**session.get("rooms", {}), **json.loads(request.query["capability"])}
+        params = {"client_id": "alice", "capability": session["rooms"]}
+        return web.json_response((await ably.auth.create_token_request(params)).to_dict())
+
+    app = web.Application()
+    aiohttp_session.setup(app, EncryptedCookieStorage(SESSION_SECRET))
+    app.router.add_get("/auth", auth)
+    return app
+
+
+def ours(strategy: Strategy, *, session: bool = False, **options: Any) -> web.Application:
+    app = web.Application()
+    if session:
+        aiohttp_session.setup(app, EncryptedCookieStorage(SESSION_SECRET))
+    aiohttp_ably.setup(
+        app, key=KEY, identify=alice, strategy=strategy, path="/auth", clock_sync=None, **options
+    )
+    app.router.add_get("/other", constant)
+    return app
+
+
+def token_details() -> web.Application:
+    stand_in = {"endpoint": "127.0.0.1", "port": int(os.environ["BENCH_SANDBOX_PORT"]), "tls": False}
+    return ours(ServerDetermined(her_list), issuer=TokenDetailsIssuer(), client_options=stand_in)
+
+
+def redis() -> web.Application:
+    store = RedisStore(f"redis://127.0.0.1:{os.environ['BENCH_REDIS_PORT']}/0", ttl=timedelta(days=1))
+    return ours(ServerStored(rules, store=store, base=BASE))
+
+
+SERVERS: dict[str, Callable[[], web.Application]] = {
+    "floor": floor,
+    "floor-bare": floor_without_middleware,
+    "by-hand": by_hand,
+    "by-hand-session": by_hand_with_session,
+    "determined": lambda: ours(ServerDetermined(her_list)),
+    "determined-jwt": lambda: ours(ServerDetermined(her_list), issuer=JWTIssuer()),
+    "determined-details": token_details,
+    "stored-memory": lambda: ours(ServerStored(rules, store=MemoryStore(), base=BASE)),
+    "stored-session": lambda: ours(ServerStored(rules, store=SessionStore(), base=BASE), session=True),
+    "stored-redis": redis,
+    "client-stored": lambda: ours(ClientStored(rules, base=BASE)),
+    "signed": lambda: ours(ClientSigned(rules, secret=SECRET, base=BASE)),
+    "signed-encrypted": lambda: ours(ClientSigned(rules, secret=SECRET, encrypt=True, base=BASE)),
+    "signed-jwt": lambda: ours(ClientSigned(rules, carrier=JWTCarrier(), base=BASE), issuer=JWTIssuer()),
+}
+
+
+def rooms(count: int) -> Capability:
+    """What a client holds that has `count` channels."""
+    return Capability({f"chat:{number}": ASKED["chat:1"] for number in range(1, count + 1)})
+
+
+if __name__ == "__main__":
+    import asyncio
+
+    async def serve() -> None:
+        runner = web.AppRunner(SERVERS[sys.argv[1]](), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        print(runner.addresses[0][1], flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
