@@ -103,8 +103,12 @@ def test_the_mac_is_that_of_ably_js() -> None:
         timeout=60,
     )
     for one, theirs in zip(generated, json.loads(done.stdout), strict=True):
+        theirs = {name: value for name, value in theirs.items() if value is not None}
         ours = sign_token_request(ApiKey(KEY), **one).to_dict()
-        assert {name: value for name, value in theirs.items() if value is not None} == ours
+        # JavaScript puts names that are numbers first; the mac is of the text that is sent.
+        assert json.loads(theirs["capability"]) == json.loads(ours["capability"])
+        mac = token_request_mac(ApiKey(KEY), **{**one, "capability": theirs["capability"]})
+        assert theirs == {**ours, "capability": theirs["capability"], "mac": mac}
 
 
 def test_a_token_request_has_exactly_its_members() -> None:
