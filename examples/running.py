@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
+import re
 import secrets
-from collections.abc import Callable, Mapping
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -22,6 +28,60 @@ def run(make_app: MakeApp, *, port: int = 8080) -> None:
     """Serve `make_app(key, client_options)` on `port` (PORT in the environment overrides it) until Ctrl+C."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(make_app, int(os.environ.get("PORT", port))))
+
+
+def run_workers(make_app: str, *, workers: int = 4, port: int = 8080) -> None:
+    """Serve the app that `make_app` names likewise, with gunicorn; its workers share a Redis."""
+    with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(_serve_workers(make_app, workers, int(os.environ.get("PORT", port))))
+
+
+async def _serve_workers(make_app: str, workers: int, port: int) -> None:
+    environment = {"SESSION_SECRET": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(), **os.environ}
+    gunicorn = [sys.executable, "-m", "gunicorn", make_app, "--worker-class", "aiohttp.GunicornWebWorker"]
+    gunicorn += ["--workers", str(workers), "--bind", f"127.0.0.1:{port}"]
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
+    async with contextlib.AsyncExitStack() as stack:
+        if "ABLY_API_KEY" not in environment:
+            environment["ABLY_API_KEY"] = f"stand-in.key:{secrets.token_urlsafe(32)}"
+            key = ApiKey(environment["ABLY_API_KEY"], revocable=True)
+            sandbox = await stack.enter_async_context(Sandbox(key))
+            options = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+            environment["ABLY_CLIENT_OPTIONS"] = json.dumps(options)
+            print(f"Ably's stand-in: endpoint={sandbox.host!r}, port={sandbox.port}, tls=False")
+        if "REDIS_URL" not in environment:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            command = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/socket", "--dir", folder]
+            await stack.enter_async_context(_process(command, environment, "ready to accept"))
+            environment["REDIS_URL"] = f"unix://{folder}/socket"
+        started = await stack.enter_async_context(_process(gunicorn, environment, "Listening at"))
+        print("Serving", re.findall(r"http://\S+", started)[0], flush=True)
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def _process(command: list[str], environment: Mapping[str, str], ready: str) -> AsyncIterator[str]:
+    """Run a process from when it says that it is ready; gives the line that says so."""
+    pipe, errors = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+    process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=errors)
+    assert process.stdout is not None
+    try:
+        while ready not in (line := (await process.stdout.readline()).decode()):
+            if not line:
+                raise OSError(f"{command[0]} ended before it was ready")
+        reading = asyncio.create_task(process.stdout.read())
+        yield line
+        reading.cancel()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
 
 
 async def _serve(make_app: MakeApp, port: int) -> None:

@@ -11,7 +11,6 @@ from aiohttp import web
 from apps import BASE, KEY, PATH, ask, error, granted, install, rooms
 
 from aiohttp_ably import AblyAuth, AuthEvent, Capability, MemoryStore, ServerStored, get_auth
-from aiohttp_ably.sandbox import Sandbox
 from examples.metrics import make_app as metrics_app
 
 ALICE = {"X-User": "alice"}
@@ -145,7 +144,7 @@ async def test_receivers_are_added_before_the_start(aiohttp_client: Any) -> None
 
 
 async def test_prometheus_counts_it_all(aiohttp_client: Any) -> None:
-    client = await aiohttp_client(metrics_app(Sandbox(KEY).key))
+    client = await aiohttp_client(metrics_app(KEY))
     await client.get(PATH)
     await client.get(PATH, params={"capability": '{"other":["publish"]}'})
     await client.get(PATH, params={"capability": "no JSON"})

@@ -210,6 +210,8 @@ STATUSES = {
     "client_stored": [200, 200],
     "cross_origin_spa": [403],
     "jwt_claims": [200, 200, 200],
+    "metrics": [200, 200, 200],
+    "redis_workers": [200, 200, 200, 200],
     "server_determined": [200, 200, 200],
     "server_stored": [200, 200, 200, 200],
 }
