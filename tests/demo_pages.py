@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -91,8 +92,10 @@ class Demo:
     def _note(self, message: ConsoleMessage) -> None:
         if message.type != "error":
             return
-        # Chromium itself notes every answer of 400 and more; a denied ask is answered with 401.
-        expected = message.location["url"].endswith("/ably/auth") and "status of 401" in message.text
+        # Chromium itself notes every answer of 400 and more; what is denied is answered with 401 or 403.
+        expected = message.location["url"].endswith("/ably/auth") and re.search(
+            "status of 40[13]", message.text
+        )
         if not expected:
             self.errors.append(f"{message.text} ({message.location['url']})")
 

@@ -93,6 +93,7 @@ async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, 
     await ben.sees("Ada removed you from the Studio")
     await ben.sees("40160: channel 'chat:studio' is not permitted")
     await ben.may(*beginning(strategy, "Ben"))
+    await ada.sees("Ben left")
     assert await ben.connection() == connection
 
     # Whatever the browser still holds, the right is gone.
@@ -258,6 +259,14 @@ async def test_the_server_refuses(chat: Demo, method: str, path: str, body: obje
     async with chat.signed_in("Ben") as ben, ben.request(method, path, json=body) as answer:
         assert answer.status == status
         assert await answer.text()
+
+
+async def test_a_session_that_ended_elsewhere_ends_the_client(chat: Demo) -> None:
+    ben = await chat.person("Ben", "server-stored")
+    await ben.page.context.request.delete(f"{chat.url}/api/session")
+    await ben.page.locator("nav [data-room=garden]").click()
+    await expect(ben.page.get_by_role("alert").first).to_have_text("Your session has ended. Sign in again.")
+    await expect(ben.page.locator("#connection-state")).to_have_text("closed")
 
 
 async def test_a_missing_sdk_is_named(browser: Browser) -> None:
