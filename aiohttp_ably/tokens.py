@@ -166,7 +166,7 @@ def sign_jwt(
     if revocation_key is not None:
         payload[REVOCATION_KEY_CLAIM] = revocation_key
     text = _json.dumps(payload | dict(claims or {}))
-    return _JWS.encode(text.encode(), key.secret, algorithm="HS256", headers={"kid": key.name})
+    return JWS.encode(text.encode(), key.secret, algorithm="HS256", headers={"kid": key.name})
 
 
 def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
@@ -175,10 +175,10 @@ def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
     Raises InvalidCredential when it is malformed, of another key, wrongly signed, or expired.
     """
     try:
-        key = keys.get(_JWS.get_unverified_header(token).get("kid"))
+        key = keys.get(JWS.get_unverified_header(token).get("kid"))
         if key is None:
             raise InvalidCredential("the JWT names no known key in its kid")
-        payload = _json.loads(_JWS.decode(token, key.secret, algorithms=["HS256"]))
+        payload = _json.loads(JWS.decode(token, key.secret, algorithms=["HS256"]))
     except (jwt.InvalidTokenError, ValueError) as error:
         raise InvalidCredential(f"the JWT does not verify: {type(error).__name__}") from None
     if not isinstance(payload, dict):
@@ -203,8 +203,9 @@ class _HS256(HMACAlgorithm):
         return None
 
 
-_JWS = jwt.PyJWS(algorithms=[])
-_JWS.register_algorithm("HS256", _HS256(HMACAlgorithm.SHA256))
+JWS = jwt.PyJWS(algorithms=[])
+JWS.register_algorithm("HS256", _HS256(HMACAlgorithm.SHA256))
+"""Signs and verifies HS256, and nothing else."""
 
 
 def _check(capability: Capability, client_id: str | None) -> None:

@@ -17,7 +17,7 @@ from .. import _json
 from ..capability import Capability
 from ..errors import InvalidCapability
 from ..tokens import (
-    _JWS,
+    JWS,
     CAPABILITY_CLAIM,
     CLIENT_ID_CLAIM,
     MAX_REVOCABLE_TTL,
@@ -126,7 +126,7 @@ class Verifier:
 
     def _jwt(self, token: str) -> Grant:
         try:
-            header = _JWS.get_unverified_header(token)
+            header = JWS.get_unverified_header(token)
         except jwt.InvalidTokenError as error:
             raise Failure(40144, 401, f"invalid JWT: {error}") from None
         if header.get("alg") != "HS256":
@@ -136,7 +136,7 @@ class Verifier:
             raise Failure(40144, 401, "invalid JWT: kid must be the name of the key, <appId>.<keyId>")
         key = self._apps.key(name)
         try:
-            payload = _json.loads(_JWS.decode(token, key.api_key.secret, algorithms=["HS256"]))
+            payload = _json.loads(JWS.decode(token, key.api_key.secret, algorithms=["HS256"]))
         except jwt.InvalidSignatureError:
             raise Failure(40144, 401, f"invalid JWT: signature verification failed for key {name}") from None
         except (jwt.InvalidTokenError, ValueError) as error:
