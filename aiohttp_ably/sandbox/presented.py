@@ -17,9 +17,9 @@ from .. import _json
 from ..capability import Capability
 from ..errors import InvalidCapability
 from ..tokens import (
-    JWS,
     CAPABILITY_CLAIM,
     CLIENT_ID_CLAIM,
+    JWS,
     MAX_REVOCABLE_TTL,
     MAX_TTL,
     REVOCATION_KEY_CLAIM,
