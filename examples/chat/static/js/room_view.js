@@ -16,7 +16,12 @@ export class RoomView {
     this.people = el("ul", { class: "people", "aria-label": `People in the ${title}` });
     this.knocks = el("ul", { class: "knocks", "aria-label": "Asking to be let in" });
     this.log = el("div", { class: "log", role: "log", "aria-label": `Talk in the ${title}`, tabindex: "0" });
-    this.input = el("input", { "aria-label": `Say something in the ${title}`, placeholder: "Say something", maxlength: "2000", autocomplete: "off" });
+    this.input = el("input", {
+      "aria-label": `Say something in the ${title}`,
+      placeholder: "Say something",
+      maxlength: "2000",
+      autocomplete: "off",
+    });
     this.problem = el("p", { class: "composer-problem problem", role: "alert" });
     this.composer = el(
       "form",
