@@ -1,0 +1,145 @@
+"""The package as users get it: built, checked, installed into an empty environment, and used there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import urllib.request
+import venv
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import aiohttp_ably
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+KEY = "app1.key1:0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with sdist and wheel, the wheel made from the sdist."""
+    pytest.importorskip("build", reason="build is not installed; pip install 'aiohttp-ably[test]'")
+    folder = tmp_path_factory.mktemp("dist")
+    # The sources alone, as git has them: what a checkout has besides must not get in.
+    files = run("git", "ls-files", "--cached").split()
+    source = tmp_path_factory.mktemp("source")
+    for name in files:
+        if (ROOT / name).is_file():
+            target = source / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+def test_twine_finds_nothing_wrong(built: Path) -> None:
+    pytest.importorskip("twine", reason="twine is not installed; pip install 'aiohttp-ably[test]'")
+    run(sys.executable, "-m", "twine", "check", "--strict", *sorted(built.iterdir()))
+
+
+def test_the_sdist_is_complete(built: Path) -> None:
+    """All of the repository is in it that one needs to test it, and nothing else of this machine."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = {name for name in run("git", "ls-files", "--cached").split() if (ROOT / name).is_file()}
+    ours = ("aiohttp_ably/", "tests/", "docs/", "examples/", "benchmarks/")
+    wanted = {name for name in tracked if name.startswith(ours)}
+    wanted |= {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "setup.cfg", "pyproject.toml"}
+    assert wanted - names == set()
+    assert not [name for name in names if "node_modules" in name or "__pycache__" in name]
+
+
+def test_the_wheel_has_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"aiohttp_ably"}
+    assert {
+        "aiohttp_ably/py.typed",
+        "aiohttp_ably/static/reauth.js",
+        "aiohttp_ably/static/reauth.d.ts",
+    } <= set(names)
+    assert f"aiohttp_ably-{aiohttp_ably.__version__}" in wheel.name
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of an environment that has the wheel, what it needs, and nothing else."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder, symlinks=True)
+    run(sys.executable, "-m", "pip", "--python", folder, "install", "--quiet", "--no-compile", wheel)
+    return folder / "bin" / "python"
+
+
+@pytest.fixture
+def app(python: Path, tmp_path: Path) -> Iterator[str]:
+    """The README's quick start, served as it says; gives its URL."""
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    # On a free port, and without asking Ably for the time.
+    code = code.replace("web.run_app(app)", 'web.run_app(app, host="127.0.0.1", port=0, print=print_url)')
+    assert "print_url" in code
+    code = code.replace("    strategy=", "    clock_sync=None,\n    strategy=", 1)
+    helper = "def print_url(*said, **options):\n    print(*said, flush=True)\n\n\n"
+    (tmp_path / "app.py").write_text(helper + code)
+    with subprocess.Popen(
+        [python, "app.py"],
+        cwd=tmp_path,
+        env={**os.environ, "ABLY_API_KEY": KEY},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        said = ""
+        while not (found := re.search(r"http://[\d.]+:\d+", said)):
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        yield found[0]
+        process.terminate()
+
+
+def test_the_quick_start_runs_in_an_empty_environment(app: str) -> None:
+    (path,) = re.findall(r"curl -H 'X-User: alice' 'http://localhost:8080(\S+)'", README)
+    request = urllib.request.Request(app + path, headers={"X-User": "alice"})
+    with urllib.request.urlopen(request) as response:
+        answer = json.loads(response.read())
+    assert answer["keyName"] == KEY.partition(":")[0]
+    assert json.loads(answer["capability"]) == {"lobby": ["subscribe"], "room:tea": ["subscribe"]}
+
+
+def test_what_is_not_used_is_not_imported_there(python: Path) -> None:
+    loaded = run(python, "-c", "import sys, aiohttp_ably; print(*sys.modules)").split()
+    assert not {"ably", "redis", "httpx", "msgpack", "pytest", "aiohttp_ably.sandbox"} & set(loaded)
+
+
+def test_the_readme_names_the_footprint(python: Path) -> None:
+    """Within a tenth: what others bring changes with their versions."""
+    ((packages, megabytes),) = re.findall(r"(\d+) packages, (\d+) MB", README)
+    folder = python.parent.parent
+    listed = json.loads(run(sys.executable, "-m", "pip", "--python", folder, "list", "--format=json"))
+    files = [path for path in (folder / "lib").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert len(listed) - 1 == pytest.approx(int(packages), rel=0.1)
+    assert sum(path.stat().st_size for path in files) / 1e6 == pytest.approx(int(megabytes), rel=0.1)
