@@ -147,13 +147,7 @@ class AblyAuth(ByClientId):
         if request is None:
             raise TypeError("only a client's own request says who it is")
         auth.now = self._control.now()
-        keys = self._key
-        if not isinstance(keys, KeyRing):
-            found = await settled(keys(request))  # type: ignore[misc]
-            if found is None:
-                raise BadRequest("this request belongs to no tenant that this server knows")
-            keys = KeyRing.of(found)
-        auth.keys = keys
+        auth.keys = self._key if isinstance(self._key, KeyRing) else await self._tenants(request)
         auth.client_id = self._checked(await self._identified(request))
 
     async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
@@ -186,6 +180,18 @@ class AblyAuth(ByClientId):
     async def _answer(self, auth: AuthRequest) -> tuple[Issued, Decision]:
         await self.identify(auth)
         return await self.issue(auth)
+
+    async def _tenants(self, request: web.Request) -> KeyRing:
+        """The keys of the tenant that `request` belongs to; no traceback of a bad one shows it in a variable."""
+        found = await settled(self._key(request))  # type: ignore[operator, misc]
+        if found is None:
+            raise BadRequest("this request belongs to no tenant that this server knows")
+        try:
+            return KeyRing.of(found)
+        except (TypeError, ValueError) as error:
+            problem = str(error)
+        found = None
+        raise ValueError(problem)
 
     async def _identified(self, request: web.Request) -> str | None:
         try:
