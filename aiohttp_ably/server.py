@@ -182,7 +182,7 @@ class AblyAuth(ByClientId):
         return await self.issue(auth)
 
     async def _tenants(self, request: web.Request) -> KeyRing:
-        """The keys of the tenant that `request` belongs to; no traceback of a bad one shows it in a variable."""
+        """The keys of the tenant of `request`; no traceback of a bad one shows it in a variable."""
         found = await settled(self._key(request))  # type: ignore[operator, misc]
         if found is None:
             raise BadRequest("this request belongs to no tenant that this server knows")
