@@ -1,0 +1,207 @@
+"""A minute at full load: no error, and no memory that grows. The server has one core, the load another.
+
+    python -m benchmarks.soak                       # --seconds 600 for a longer one
+
+Fifty clients of four kinds of server ask for rooms, renew, and drop rooms again, on connections kept
+alive. Needs redis-server. The exit status is 1 when an answer was an error, or when memory grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+import aiohttp_ably
+from aiohttp_ably import (
+    AuthRequest,
+    Capability,
+    ClientSigned,
+    JWTCarrier,
+    JWTIssuer,
+    MemoryStore,
+    RedisStore,
+    ServerStored,
+    Strategy,
+    TokenRequestIssuer,
+)
+from aiohttp_ably.strategies import Asked
+
+from .load import CONNECTIONS, pin
+
+KEY = "soak.key:a-secret-for-nothing-but-this"
+PATHS = ("/redis", "/memory", "/signed", "/jwt")
+CLIENTS, ROOMS = 50, 20
+WARM_UP = 1 / 3
+"""The part of the time in which memory may still grow."""
+GROWTH = 0.02
+"""The part of it by which the server's memory may differ afterwards, from one third to the next."""
+
+
+def make_app(redis_url: str) -> web.Application:
+    """One app with a server of each kind."""
+    strategies: dict[str, Strategy] = {
+        "/redis": ServerStored(_everything, store=RedisStore(redis_url)),
+        "/memory": ServerStored(_everything, store=MemoryStore()),
+        "/signed": ClientSigned(_everything, secret="a secret for nothing but this"),
+        "/jwt": ClientSigned(_everything, carrier=JWTCarrier()),
+    }
+    app = web.Application()
+    for path, strategy in strategies.items():
+        part = web.Application()
+        issuer = JWTIssuer() if path == "/jwt" else TokenRequestIssuer()
+        strategy.base = Capability({"lobby": "subscribe"})
+        aiohttp_ably.setup(
+            part, key=KEY, identify=_user, strategy=strategy, issuer=issuer, path="/auth", clock_sync=None
+        )
+        app.add_subapp(path, part)
+    return app
+
+
+async def _everything(auth: AuthRequest, asked: Capability) -> Asked:
+    return asked
+
+
+def _user(request: web.Request) -> str | None:
+    return request.headers.get("X-User")
+
+
+@dataclass
+class Load:
+    """What the load saw: how many answers of each status, how long some took, how much memory there was."""
+
+    port: int
+    pid: int
+    seconds: float
+    statuses: Counter[int] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+    async def run(self) -> None:
+        """Load the server on all connections, and look at its memory meanwhile."""
+        end = time.perf_counter() + self.seconds
+        connections = [asyncio.create_task(self._connection(end)) for _ in range(CONNECTIONS)]
+        while time.perf_counter() < end:
+            self.memory.append(resident(self.pid))
+            await asyncio.sleep(min(1, self.seconds / 30))
+        await asyncio.gather(*connections)
+
+    async def _connection(self, end: float) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        count = 0
+        while (began := time.perf_counter()) < end:
+            writer.write(_request())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"\r\nContent-Length: (\d+)", head, re.IGNORECASE)
+            await reader.readexactly(int(length[1]) if length else 0)
+            self.statuses[int(head[9:12])] += 1
+            count += 1
+            if count % 50 == 0:
+                self.latencies.append(time.perf_counter() - began)
+        writer.close()
+        await writer.wait_closed()
+
+    def thirds(self) -> tuple[float, float]:
+        """Memory in megabytes after the warm-up: in the first half of the rest, and in the second."""
+        rest = self.memory[int(len(self.memory) * WARM_UP) :]
+        half = len(rest) // 2
+        return statistics.median(rest[:half]), statistics.median(rest[half:])
+
+
+def _request() -> bytes:
+    """Half of the requests renew, most of the others ask for a room, and some give one back."""
+    path, user, dice = random.choice(PATHS), random.randrange(CLIENTS), random.random()
+    room = f"room:{random.randrange(ROOMS)}"
+    query = ""
+    if dice > 0.9:
+        query = f"?drop={room}"
+    elif dice > 0.5:
+        query = f"?channel={room}&operations=publish,subscribe"
+    return f"GET {path}/auth{query} HTTP/1.1\r\nHost: localhost\r\nX-User: user-{user}\r\n\r\n".encode()
+
+
+def resident(pid: int) -> float:
+    """The memory of a process, in megabytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
+@contextmanager
+def _process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process of this package that prints its port and serves."""
+    command = [sys.executable, "-m", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    assert process.stdout is not None
+    try:
+        yield process, int(process.stdout.readline())
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+async def _serve(redis_url: str) -> None:
+    runner = web.AppRunner(make_app(redis_url), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(runner.addresses[0][1], flush=True)
+    await asyncio.Event().wait()
+
+
+def soak(seconds: float) -> Load:
+    """Load a server of its own for a while."""
+    with (
+        _process("benchmarks.redis") as (_, redis),
+        _process("benchmarks.soak", "--serve", f"redis://127.0.0.1:{redis}/0") as (server, port),
+    ):
+        load = Load(port, server.pid, seconds)
+        asyncio.run(load.run())
+        return load
+
+
+def report(load: Load) -> int:
+    """Print the figures; returns the exit status."""
+    total = sum(load.statuses.values())
+    quantiles = statistics.quantiles(load.latencies, n=100)
+    first, second = load.thirds()
+    grown = second / first - 1
+    errors = total - load.statuses[200]
+    print(f"{total:,} answers in {load.seconds:.0f} s: {total / load.seconds:,.0f} per second")
+    print(f"latency  median {quantiles[49] * 1000:.1f} ms, 99 % {quantiles[98] * 1000:.1f} ms")
+    print(f"errors   {errors} {dict(load.statuses)}")
+    print(
+        f"memory   {load.memory[0]:.1f} MB at first, {first:.1f} MB after the warm-up, {second:.1f} MB at the"
+        f" end: {grown:+.1%}"
+    )
+    return 1 if errors or grown > GROWTH else 0
+
+
+def main() -> int:
+    """Serve, or soak and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--serve", metavar="REDIS_URL", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        pin(0)
+        asyncio.run(_serve(options.serve))
+        return 0
+    pin(1)
+    return report(soak(options.seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
