@@ -45,7 +45,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 async def store_app(aiohttp_client: Any, store: RedisStore, **options: Any) -> Client:
     strategy = ServerStored(rooms(), store=store, base=BASE)
-    client: Client = await aiohttp_client(make_app(strategy, **{"timeout": 0.5, **options}))
+    client: Client = await aiohttp_client(make_app(strategy, **{"timeout": 1, **options}))
     return client
 
 
@@ -253,7 +253,7 @@ def parts() -> dict[str, Part]:
 
 def app_of(found: dict[str, Part], **options: Any) -> web.Application:
     strategy = ServerStored(found["authorize"], store=MemoryStore(), base=found["base"])
-    return make_app(strategy, identify=found["identify"], **{"timeout": 0.2, **options})
+    return make_app(strategy, identify=found["identify"], **{"timeout": 0.5, **options})
 
 
 @pytest.mark.parametrize("fault", ["raises", "raises a timeout of its own", "answers 502", "hangs"])
