@@ -19,4 +19,6 @@ T = TypeVar("T")
 
 async def settled(value: T | Awaitable[T]) -> T:
     """`value`, awaited when it must be."""
-    return await value if inspect.isawaitable(value) else value
+    if hasattr(value, "__await__") or inspect.isawaitable(value):
+        return await value
+    return value

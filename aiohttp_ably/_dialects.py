@@ -6,6 +6,8 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from . import _json
@@ -13,10 +15,14 @@ from .capability import ALL, Capability
 from .errors import BadRequest, InvalidCapability
 from .tokens import MAX_TTL
 
+if TYPE_CHECKING:
+    from yarl import URL
+
 Params = dict[str, list[object]]
 """What was sent, by name, in the order it was sent."""
 
 MAX_PARAMS = 4096
+_REMEMBERED = 500
 NOTHING = Capability()
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
@@ -35,12 +41,20 @@ _TIMEDELTA = re.compile(
 
 def is_absent(value: object) -> bool:
     """Whether `value` is how an SDK writes "nothing"."""
-    return isinstance(value, (str, type(None))) and value in _ABSENT
+    return value is None or (isinstance(value, str) and value in _ABSENT)
 
 
-def read_query(text: str) -> Params:
-    """A query string, still percent-encoded."""
-    return _read_pairs(_SECOND_QUERY.sub("&", text) if "?" in text else text, "query")
+def read_query(url: URL) -> Params:
+    """The query of `url`, as yarl has decoded it; what it may have had to guess at is read strictly."""
+    params: Params = {}
+    raw = url.raw_query_string
+    if "?" in raw or not raw.isascii() or len(url.query) > MAX_PARAMS:
+        return _read_pairs(_SECOND_QUERY.sub("&", raw), "query")
+    for name, value in url.query.items():
+        if "%" in value or "\ufffd" in value or "%" in name or "\ufffd" in name:
+            return _read_pairs(raw, "query")
+        params.setdefault(name, []).append(value)
+    return params
 
 
 def read_form(body: bytes) -> Params:
@@ -86,7 +100,7 @@ def read_capability(params: Params) -> Capability:
     value = last(params, "capability")
     if not is_absent(value):
         asked |= parse_capability(value)
-    if channels := _names(params, "channel"):
+    if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
         asked |= Capability.parse(dict.fromkeys(channels, operations))
     return NOTHING if asked == _NOTHING_IN_PARTICULAR else asked
@@ -103,11 +117,17 @@ def parse_capability(value: object) -> Capability:
             "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
             " give it to authorize() as a token param"
         )
-    if value.startswith(("{'", '{"')) and "'" in value:
-        literal = _python_literal(value)
+    return _parsed(value) if len(value) <= _REMEMBERED else _parsed.__wrapped__(value)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Capability:
+    """Remembered where it is short, since clients send the same again with every renewal."""
+    if text.startswith(("{'", '{"')) and "'" in text:
+        literal = _python_literal(text)
         if literal is not None:
             return Capability.parse(literal)
-    return Capability.parse(value)
+    return Capability.parse(text)
 
 
 def _python_literal(text: str) -> dict[str, object] | None:
@@ -182,7 +202,8 @@ def read_drop(params: Params) -> tuple[str, ...]:
 
 def last(params: Params, name: str) -> object:
     """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
-    return params[name][-1] if params.get(name) else None
+    values = params.get(name)
+    return values[-1] if values else None
 
 
 def _names(params: Params, name: str, *, split: bool = False) -> list[str]:

@@ -91,7 +91,7 @@ class AuthRequest:
         Raises BadRequest for what is malformed and TooLarge over 128 KiB.
         """
         auth = cls(request=request)
-        params = read_query(request.rel_url.raw_query_string)
+        params = read_query(request.rel_url)
         if request.body_exists:
             body = await _body(request)
             params |= read_body(request.headers.get("Content-Type", ""), body)
@@ -100,22 +100,25 @@ class AuthRequest:
 
     def ask(self, params: Params) -> None:
         """Take `params` for what the client asks, beside the headers already here."""
+        headers = self.headers
         self.params = {name: values[-1] for name, values in params.items()}
-        if "Ably-Capability" in self.headers and is_absent(last(params, "capability")):
-            params = params | {"capability": [_header_capability(self.headers["Ably-Capability"])]}
+        if "Ably-Capability" in headers and is_absent(last(params, "capability")):
+            params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
         self.asked = read_capability(params)
         if len(self.asked) > MAX_RESOURCES:
             raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for at once")
-        self.drop = read_drop(params)
-        if both := sorted(set(self.drop) & set(self.asked)):
-            raise BadRequest(
-                f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
-            )
-        self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, self.headers))
-        self.requested_client_id = read_client_id(params, _header_client_id(self.headers))
-        if match := _HANDLING.search(self.headers.get("Prefer", "")):
+        if "drop" in params:
+            self.drop = read_drop(params)
+            if both := sorted(set(self.drop) & set(self.asked)):
+                raise BadRequest(
+                    f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
+                )
+        if "ttl" in params:
+            self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
+        self.requested_client_id = read_client_id(params, _header_client_id(headers))
+        if match := _HANDLING.search(headers.get("Prefer", "")):
             self.strict = match[1].lower() == "strict"
-        accept = self.headers.get("Accept", "")
+        accept = headers.get("Accept", "")
         self.wants_jwt = "application/jwt" in accept and "application/json" not in accept
 
     def set_cookie(self, name: str, text: str) -> None:

@@ -128,9 +128,13 @@ class Capability(Mapping[str, frozenset[str]]):
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
         exact = self._operations.get(without_params(resource), _NONE)
+        return exact | self._patterns.find(resource) if self._patterns else exact
+
+    @property
+    def _patterns(self) -> Index:
         if self._index is None:
             self._index = Index(self._operations)
-        return exact | self._index.find(resource) if self._index else exact
+        return self._index
 
     def allows(self, operation: str, resource: str) -> bool:
         """Whether `operation` is allowed on `resource`: a channel, or everything a pattern names."""
@@ -206,6 +210,8 @@ class Capability(Mapping[str, frozenset[str]]):
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if not isinstance(other, Capability):
             return NotImplemented
+        if not other._patterns and self.covers(other):
+            return other
         both: dict[str, frozenset[str]] = {}
 
         def put(resource: str, operations: frozenset[str]) -> None:
@@ -291,9 +297,10 @@ def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]
         )
     for resource, named in resources.items():
         operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
-        if not _is_text(resource) or not all(isinstance(one, str) for one in operations):
+        known = operations <= OPERATIONS
+        if not _is_text(resource) or not (known or all(isinstance(one, str) for one in operations)):
             raise TypeError(f"resources and operations are text, got {resource!r}: {named!r}")
-        for operation in sorted(operations - OPERATIONS):
+        for operation in () if known else sorted(operations - OPERATIONS):
             warnings.warn(
                 f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
                 UnknownOperationWarning,

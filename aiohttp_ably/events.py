@@ -50,6 +50,8 @@ class Events:
 
     async def issued(self, auth: AuthRequest, decision: Decision, seconds: float) -> None:
         """A token was issued; and something denied, where not all that was asked is in it."""
+        if not (self.on_issue or self.on_deny or log.isEnabledFor(logging.INFO)):
+            return
         event = AuthEvent(auth, seconds, decision.capability, decision.denied)
         if log.isEnabledFor(logging.INFO):
             log.info("issued to %r", auth.client_id, extra=_extra(event))

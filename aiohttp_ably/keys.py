@@ -17,7 +17,7 @@ class ApiKey:
     Raises ValueError when `text` is not a whole key.
     """
 
-    __slots__ = ("_secret", "app_id", "name", "revocable")
+    __slots__ = ("_keyed", "_secret", "app_id", "name", "revocable")
 
     def __init__(self, text: str, *, revocable: bool = False) -> None:
         if not isinstance(text, str):
@@ -32,6 +32,7 @@ class ApiKey:
         self.name = f"{match['app']}.{match['id']}"
         self.revocable = revocable
         self._secret = match["secret"]
+        self._keyed = hmac.new(self._secret.encode(), digestmod="sha256")
 
     @property
     def secret(self) -> str:
@@ -40,8 +41,9 @@ class ApiKey:
 
     def mac(self, text: str) -> str:
         """Base64 of HMAC-SHA256 over the UTF-8 of `text` (RSA9g)."""
-        digest = hmac.digest(self._secret.encode(), text.encode(), "sha256")
-        return base64.b64encode(digest).decode()
+        mac = self._keyed.copy()
+        mac.update(text.encode())
+        return base64.b64encode(mac.digest()).decode()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiKey):

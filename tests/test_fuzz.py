@@ -21,10 +21,12 @@ from apps import BASE, KEY, OTHER_KEY, SECRET, by_header, rooms
 from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from yarl import URL
 
 import aiohttp_ably
 from aiohttp_ably import (
     ApiKey,
+    BadRequest,
     Capability,
     ClientSigned,
     ClientStored,
@@ -40,6 +42,7 @@ from aiohttp_ably import (
     verify_jwt,
     verify_token_request,
 )
+from aiohttp_ably._dialects import read_form, read_query
 
 CASES = 100_000 if settings.get_current_profile_name() == "nightly" else 2_000
 NOW = 1_800_000_000
@@ -309,6 +312,22 @@ def make_app(store: MemoryStore) -> web.Application:
         )
         root.add_subapp(f"/{name}", app)
     return root
+
+
+@settings(max_examples=500)
+@given(pairs.map(encoded) | st.text("ab=&%+fFeE28c;:", max_size=30) | st.text(max_size=10).map(quote))
+def test_a_query_is_read_as_strictly_as_a_form(text: str) -> None:
+    """yarl decodes the query, and guesses where the encoding is broken: there, nothing is guessed."""
+
+    def read(how: Any, what: Any) -> Any:
+        try:
+            return how(what)
+        except BadRequest:
+            return None
+
+    assert read(read_query, URL.build(path="/", query_string=text, encoded=True)) == read(
+        read_form, text.encode()
+    )
 
 
 class Served:
