@@ -143,7 +143,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def covers(self, other: Capability) -> bool:
         """Whether everything `other` allows is allowed here too."""
-        return not other - self
+        return not (other - self)._operations
 
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
@@ -183,10 +183,12 @@ class Capability(Mapping[str, frozenset[str]]):
     def __or__(self, other: Capability) -> Capability:
         if not isinstance(other, Capability):
             return NotImplemented
-        if not other or not self:
-            return self or other
+        if not other._operations:
+            return self
+        if not self._operations:
+            return other
         merged = self._operations | other._operations
-        if len(merged) < len(self) + len(other):
+        if len(merged) < len(self._operations) + len(other._operations):
             for resource in self._operations.keys() & other._operations.keys():
                 merged[resource] = _join(self._operations[resource], other._operations[resource])
             if merged == self._operations:
@@ -197,7 +199,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """What is allowed here and not there. `*` less some operations stays `*`."""
         if not isinstance(other, Capability):
             return NotImplemented
-        if not other or not self:
+        if not other._operations or not self._operations:
             return self
         left: dict[str, frozenset[str]] = {}
         for resource, operations in self._operations.items():

@@ -74,9 +74,11 @@ class Strategy:
         base = await self._base(auth)
         held = (await self.held(auth)).without(*auth.drop)
         trusted = base | held
-        allowed = await self.check(auth, auth.asked - trusted)
-        total = trusted | allowed
-        denied = auth.asked.unmet_by(total)
+        total, denied, allowed = trusted, NOTHING, NOTHING
+        if missing := auth.asked - trusted:
+            allowed = await self.check(auth, missing)
+            total = trusted | allowed
+            denied = missing.unmet_by(total)
         if not total:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
@@ -101,7 +103,7 @@ class Strategy:
 
     async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
         """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
-        if asked and not self.allow_wildcards:
+        if not self.allow_wildcards:
             asked = asked.plain()
         if not asked:
             return NOTHING

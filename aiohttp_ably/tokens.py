@@ -59,8 +59,9 @@ def token_request_mac(
 
     Fields are taken as they stand on the wire; one that is absent is empty, and so is a `ttl` of 0.
     """
-    fields = (key.name, ttl or "", capability or "", client_id or "", timestamp or "", nonce or "")
-    return key.mac("".join(f"{field}\n" for field in fields))
+    return key.mac(
+        f"{key.name}\n{ttl or ''}\n{capability or ''}\n{client_id or ''}\n{timestamp or ''}\n{nonce or ''}\n"
+    )
 
 
 class TokenRequest(NamedTuple):
