@@ -116,7 +116,7 @@ class AuthRequest:
         if "ttl" in params:
             self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
         self.requested_client_id = read_client_id(params, _header_client_id(headers))
-        if match := _HANDLING.search(headers.get("Prefer", "")):
+        if (prefer := headers.get("Prefer")) and (match := _HANDLING.search(prefer)):
             self.strict = match[1].lower() == "strict"
         accept = headers.get("Accept", "")
         self.wants_jwt = "application/jwt" in accept and "application/json" not in accept

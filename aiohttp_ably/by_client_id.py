@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
 
 from aiohttp import web
 
-from ._calls import timeout
+from ._calls import within
 from .auth_request import AuthRequest
 from .capability import Capability
 from .control import Control
@@ -84,11 +84,10 @@ class ByClientId:
         """
         return await self._revoke(clients, groups, key, margin=False)
 
-    async def dependable(self, work: Awaitable[T]) -> T:
+    async def dependable(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives; raises Unavailable when a part it depends on fails or takes too long."""
         try:
-            async with timeout(self.timeout):
-                return await work
+            return await within(self.timeout, work)
         except (AuthError, UsageError):
             raise
         except asyncio.TimeoutError:
@@ -103,7 +102,7 @@ class ByClientId:
         client_id: str,
         key: Keys | None,
         tell: bool,
-        change: Callable[[AuthRequest], Awaitable[Capability]],
+        change: Callable[[AuthRequest], Coroutine[Any, Any, Capability]],
     ) -> Capability:
         store = getattr(self.strategy, "store", None)
         if store is not None and not store.keyed_by_client:

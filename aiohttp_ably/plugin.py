@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -176,7 +176,7 @@ class ClientAuth:
                 " `await response.prepare(request)`"
             )
 
-    async def _change(self, change: Callable[[], Awaitable[Capability]]) -> Capability:
+    async def _change(self, change: Callable[[], Coroutine[Any, Any, Capability]]) -> Capability:
         await self._writable()
         before = await self._ably.dependable(self._ably.strategy.held(self._auth))
         after = await self._ably.dependable(change())
@@ -288,10 +288,10 @@ def _middleware(ably: AblyAuth) -> Middleware:
 
 
 async def _write(request: web.Request, response: web.StreamResponse) -> None:
-    if _SENT in request:  # an app above this one was set up too
-        return
-    for auth in request.get(_AUTH, {}).values():
-        auth._write(response)
+    auths = request.get(_AUTH)
+    if auths and _SENT not in request:  # else an app above this one was set up too, and has written
+        for auth in auths.values():
+            auth._write(response)
     request[_SENT] = True
 
 

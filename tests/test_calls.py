@@ -1,0 +1,101 @@
+"""What a user gave us is answered within a time, however it waits."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from aiohttp_ably._calls import settled, within
+
+
+async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
+    async def work() -> int:
+        return 1
+
+    assert await within(0, work()) == 1
+
+
+async def test_work_goes_on_where_it_waited() -> None:
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="no"):
+            await failed
+        return await ready + await asyncio.wait_for(asyncio.sleep(0, 1), 10)
+
+    asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
+    asyncio.get_running_loop().call_soon(ready.set_result, 1)
+    assert await within(10, work()) == 2
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+async def test_what_work_raises_is_raised(turns: int) -> None:
+    async def work() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await within(10, work())
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
+    cleaned = []
+
+    async def work() -> None:
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    with pytest.raises(asyncio.TimeoutError):
+        await within(0.01, work())
+    assert cleaned == [True]
+    await asyncio.sleep(0)  # nobody is cancelled by it later
+
+
+async def test_a_time_limit_within_is_its_own() -> None:
+    async def work() -> str:
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+        except asyncio.TimeoutError:
+            return "went on"
+        return "never"
+
+    assert await within(10, work()) == "went on"
+
+
+async def test_who_is_cancelled_cancels_the_work() -> None:
+    seen = []
+    waiting = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    task = asyncio.create_task(within(10, work()))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["cancelled"]
+
+
+async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
+    async def answer() -> int:
+        return 1
+
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    future.set_result(1)
+    assert [await settled(1), await settled(answer()), await settled(future)] == [1, 1, 1]
