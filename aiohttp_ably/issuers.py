@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import _json
 from ._calls import settled
 from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
-from .tokens import MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, sign_jwt, sign_token_request
+from .tokens import MAX_ANSWER, MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, sign_jwt, sign_token_request
 
 JSON = "application/json"
 JWT = "application/jwt"
-MAX_ANSWER = 128 * 1024
-"""The most that an Ably SDK reads of an answer, in bytes."""
 
 
-@dataclass(frozen=True)
-class Issued:
+class Issued(NamedTuple):
     """An answer to an SDK: its members, or a bare token, and the type that tells which."""
 
     members: Mapping[str, object]
@@ -74,6 +70,7 @@ class _Timed:
         self.ttl = int(ttl.total_seconds() * 1000)
         self.max_ttl = int(max_ttl.total_seconds() * 1000)
         self.jitter = jitter
+        self._shortest = min(MIN_TTL, self.ttl)
         if not 0 < self.ttl <= self.max_ttl <= MAX_TTL:
             raise ValueError("ttl= must be over 0 and at most max_ttl=, and that at most Ably's 24 hours")
         if not 0 <= jitter < 1:
@@ -81,10 +78,10 @@ class _Timed:
 
     def life(self, auth: AuthRequest) -> int:
         """The life of what is issued for `auth`, in milliseconds."""
-        longest = min(self.max_ttl, MAX_REVOCABLE_TTL) if auth.key.revocable else self.max_ttl
-        shortest = min(MIN_TTL, self.ttl)
-        wanted = min(max(auth.ttl or self.ttl, shortest), longest)
-        return max(int(wanted * (1 - self.jitter * random.random())), shortest)  # noqa: S311
+        wanted = min(max(auth.ttl, self._shortest), self.max_ttl) if auth.ttl else self.ttl
+        if wanted > MAX_REVOCABLE_TTL and auth.key.revocable:
+            wanted = MAX_REVOCABLE_TTL
+        return max(int(wanted * (1 - self.jitter * random.random())), self._shortest)  # noqa: S311
 
     async def close(self) -> None:
         """Nothing is open."""

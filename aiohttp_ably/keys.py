@@ -64,12 +64,16 @@ class KeyRing:
     Raises ValueError for no keys, or for keys of different apps.
     """
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keys", "newest")
+
+    newest: ApiKey
+    """The key that signs."""
 
     def __init__(self, keys: Iterable[ApiKey | str]) -> None:
         self._keys = {key.name: key for key in map(_key, keys)}
         if not self._keys:
             raise ValueError("a KeyRing needs at least one key")
+        self.newest = next(iter(self))
         if len({key.app_id for key in self}) > 1:
             raise ValueError(
                 f"the keys of a KeyRing belong to one Ably app, got {', '.join(self._keys)}; for one app"
@@ -82,11 +86,6 @@ class KeyRing:
         if isinstance(keys, KeyRing):
             return keys
         return cls((keys,) if isinstance(keys, (ApiKey, str)) else keys)
-
-    @property
-    def newest(self) -> ApiKey:
-        """The key that signs."""
-        return next(iter(self))
 
     def get(self, name: object) -> ApiKey | None:
         """The key of that name (`<appId>.<keyId>`), if it is on the ring."""

@@ -18,6 +18,7 @@ from .carriers import Carrier, GrantCarrier
 from .errors import CapabilityDenied, Forbidden, UsageError
 from .signed_grant import SignedGrants
 from .stores import CapabilityStore
+from .tokens import check_length
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,8 @@ class Strategy:
             raise Forbidden("nothing is granted to this client, and a token needs at least one right")
         if denied and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
+        if allowed:
+            check_length(total)
         kept = await self.keep(auth, held, allowed)
         if kept is not held:
             total = base | kept | allowed
@@ -192,7 +195,8 @@ class _Kept(Strategy):
         return held
 
     async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Add to the store."""
+        """Add to the store; raises TooLarge, and adds nothing, where no token could carry it all."""
+        check_length(await self.capability(auth) | capability)
         return await self.store.add(auth, capability)
 
     async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:

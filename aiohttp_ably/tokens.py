@@ -13,8 +13,12 @@ from jwt.algorithms import HMACAlgorithm
 
 from . import _json
 from .capability import Capability
-from .errors import InvalidCapability, InvalidClientId, InvalidCredential
+from .errors import InvalidCapability, InvalidClientId, InvalidCredential, TooLarge
 from .keys import ApiKey, KeyRing
+
+MAX_ANSWER = 128 * 1024
+"""The most that an Ably SDK reads of an answer, in bytes."""
+_MAX_CAPABILITY = MAX_ANSWER - 4096
 
 MIN_TTL = 60_000
 """The shortest life that a client may ask for, in milliseconds."""
@@ -39,6 +43,16 @@ def checked_client_id(client_id: str) -> str:
     if not client_id.isprintable():
         raise InvalidClientId(f"client id {client_id[:100]!r} holds characters that are not printable")
     return client_id
+
+
+def check_length(capability: Capability) -> None:
+    """Raise TooLarge for a capability that no answer to an SDK has room for."""
+    length = len(_json.dumps(capability.text).encode())
+    if length > _MAX_CAPABILITY:
+        raise TooLarge(
+            f"the capability would take {length} bytes of an answer, and SDKs read {MAX_ANSWER}; hold fewer"
+            " resources, or a pattern for many of them"
+        )
 
 
 def new_nonce() -> str:
@@ -77,16 +91,15 @@ class TokenRequest(NamedTuple):
 
     def to_dict(self) -> dict[str, object]:
         """The members by their names on the wire, with those that are None left out."""
-        members = {
+        return {
             "keyName": self.key_name,
-            "clientId": self.client_id,
+            **({} if self.client_id is None else {"clientId": self.client_id}),
             "ttl": self.ttl,
             "nonce": self.nonce,
             "capability": self.capability,
             "timestamp": self.timestamp,
             "mac": self.mac,
         }
-        return {name: value for name, value in members.items() if value is not None}
 
 
 def sign_token_request(

@@ -259,6 +259,16 @@ async def test_a_renewal_that_asks_for_nothing_has_everything_held(kind: Kind, c
     assert denied(response) == {}
 
 
+async def test_more_than_a_token_can_carry_is_refused_and_what_is_held_stays(client_of: Any) -> None:
+    client = await client_of(ServerStored(rooms(), store=MemoryStore(), base=BASE))
+    halves = [{f"chat:{half}{n:0100}": ["publish"] for n in range(700)} for half in "ab"]
+    held = await granted(await ask(client, halves[0], method="POST"))
+    assert await error(await ask(client, halves[1], method="POST")) == (413, 40009)
+    response = await client.post("/grant", json=halves[1], headers={"X-User": "alice"})
+    assert await error(response) == (413, 40009)
+    assert await granted(await ask(client)) == held == {**BASE, **halves[0]}
+
+
 @each(KEEPING)
 async def test_nothing_is_carried_over_to_another_client(kind: Kind, client_of: Any) -> None:
     client = await client_of(kind.make())
