@@ -66,7 +66,8 @@ class Carrier(ABC):
 class GrantCarrier(Carrier):
     """Carries a signed grant in a cookie, or in the `Ably-Grant` header for clients without cookies.
 
-    A client that sends the header, be it empty, gets its grant there and no cookie. The cookie is HttpOnly
+    A client that sends the header, be it empty, gets its grant there and no cookie. A cookie is renewed when
+    what is held changes, and once a tenth of its lifetime has passed. The cookie is HttpOnly
     and SameSite=Lax; it is Secure when the request came over https, or as `secure` says (True behind a proxy
     that ends TLS).
     """
@@ -92,6 +93,18 @@ class GrantCarrier(Carrier):
         if not text:
             return None
         return self.grants.verify(text, auth.client_id, auth.keys, now=auth.now)
+
+    def renew(self, auth: AuthRequest, held: Capability) -> Capability:
+        """Send a grant of `held`; but a cookie that says the same, and is fresh, stays as it is."""
+        grant = auth.grant
+        if (
+            grant is not None
+            and held is grant.capability
+            and GRANT_HEADER not in auth.headers
+            and self.grants.is_fresh(grant, now=auth.now)
+        ):
+            return held
+        return super().renew(auth, held)
 
     def write(self, auth: AuthRequest, held: Capability, issued: int) -> Grant:
         """Sign `held` and send it the way the client's grants travel."""

@@ -26,11 +26,15 @@ _PLAIN, _DEFLATED, _ENCRYPTED = "j", "z", "e"
 
 
 class Grant(NamedTuple):
-    """What a signed grant says. `issued`, when its chain began, and `expires` in seconds since the epoch."""
+    """What a signed grant says. `issued`, when its chain began, and `expires` in seconds since the epoch.
+
+    `is_current` says that it would be signed in the same way now: by the newest secret, for the newest key.
+    """
 
     capability: Capability
     issued: int
     expires: int
+    is_current: bool = True
 
 
 class SignedGrants:
@@ -101,7 +105,18 @@ class SignedGrants:
             raise InvalidCredential("the grant has expired")
         if keys.get(members["key"]) is None:
             raise InvalidCredential("the grant belongs to another Ably key")
-        return Grant(Capability.from_dict(members["capability"]), members["issued"], members["expires"])
+        is_current = (
+            hmac.compare_digest(expected[0], given)
+            and members["key"] == keys.newest.name
+            and (payload[:1] == _ENCRYPTED) == (self._fernet is not None)
+        )
+        capability = Capability.from_dict(members["capability"])
+        return Grant(capability, members["issued"], members["expires"], is_current)
+
+    def is_fresh(self, grant: Grant, *, now: float) -> bool:
+        """Whether signing `grant` again would change nothing, and win less than a tenth of a lifetime."""
+        again = min(int(now) + self.lifetime, grant.issued + self.limit)
+        return grant.is_current and again - grant.expires < self.lifetime / 10
 
     def _pack(self, text: str) -> str:
         plain = text.encode()
