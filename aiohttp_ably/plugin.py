@@ -280,7 +280,8 @@ def _middleware(ably: AblyAuth) -> Middleware:
             response = error
             raise
         finally:
-            if auth := request.get(_AUTH, {}).get(ably):
+            # Every request of the app comes here, so a missing key is looked for without its KeyError.
+            if _AUTH in iter(request) and (auth := request[_AUTH].get(ably)):
                 auth._handled_by(response)
         return response
 
@@ -288,9 +289,8 @@ def _middleware(ably: AblyAuth) -> Middleware:
 
 
 async def _write(request: web.Request, response: web.StreamResponse) -> None:
-    auths = request.get(_AUTH)
-    if auths and _SENT not in request:  # else an app above this one was set up too, and has written
-        for auth in auths.values():
+    if _AUTH in iter(request) and _SENT not in request:  # else an app above, set up too, has written
+        for auth in request[_AUTH].values():
             auth._write(response)
     request[_SENT] = True
 
