@@ -18,6 +18,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_class_signature = "mixed"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {name: name for name in ("Authorize", "Identify", "OnDenied", "Operations")}
+autodoc_type_aliases = {name: name for name in ("Authorize", "Identify", "OnDenied")}
 python_maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
