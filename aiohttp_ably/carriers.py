@@ -66,10 +66,10 @@ class Carrier(ABC):
 class GrantCarrier(Carrier):
     """Carries a signed grant in a cookie, or in the `Ably-Grant` header for clients without cookies.
 
-    A client that sends the header, be it empty, gets its grant there and no cookie. A cookie is renewed when
-    what is held changes, and once a tenth of its lifetime has passed. The cookie is HttpOnly
+    A client that sends the header, be it empty, gets its grant there and no cookie. The cookie is HttpOnly
     and SameSite=Lax; it is Secure when the request came over https, or as `secure` says (True behind a proxy
-    that ends TLS).
+    that ends TLS). It is sent anew when what is held changes, and once a tenth of its lifetime has passed: a
+    poll that changes nothing does not overwrite what a request beside it was granted.
     """
 
     def __init__(
@@ -114,13 +114,12 @@ class GrantCarrier(Carrier):
                 raise _too_long("a header", len(text), _HEADER_LIMIT)
             auth.set_header(GRANT_HEADER, text)
             return grant
+        over_https = auth.request is not None and auth.request.secure
         attributes = {
             "path": "/",
             "httponly": True,
             "samesite": "Lax",
-            "secure": self.secure
-            if self.secure is not None
-            else auth.request is not None and auth.request.secure,
+            "secure": over_https if self.secure is None else self.secure,
             "domain": self.domain,
             "max_age": grant.expires - int(auth.now),
         }
