@@ -128,11 +128,14 @@ class Load:
 
 
 async def test_every_acknowledged_grant_is_in_every_later_token(workers: Workers) -> None:
-    load = Load(workers, "steady")
-    await load()
-    assert load.acknowledged == CLIENTS * GRANTS
-    assert load.unanswered == 0
-    assert len(load.served_by) > 1
+    for run in range(5):  # on a busy machine the first worker may be the only one that is up yet
+        load = Load(workers, f"steady{run}")
+        await load()
+        assert load.acknowledged == CLIENTS * GRANTS
+        assert load.unanswered == 0
+        if len(load.served_by) > 1:
+            return
+    pytest.fail("one worker answered everything")
 
 
 async def test_so_it_is_while_two_workers_are_killed(workers: Workers) -> None:
