@@ -147,12 +147,14 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
-        unmet: dict[str, frozenset[str]] = {}
-        for resource, operations in self._operations.items():
-            got = held.operations(resource)
-            if ALL not in got and not operations <= got and not (ALL in operations and got):
-                unmet[resource] = operations - got
-        return self._of(unmet)
+        lacking = (self - held)._operations
+        return self._of(
+            {
+                name: wanted
+                for name, wanted in lacking.items()
+                if ALL not in wanted or not held.operations(name)
+            }
+        )
 
     def plain(self) -> Capability:
         """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
@@ -165,19 +167,13 @@ class Capability(Mapping[str, frozenset[str]]):
         """
         if not resources:
             return self
-        kept = dict(self._operations)
-        for name in resources:
-            kept.pop(name, None)
-            dropped = Resource.parse(name)
-            for held in [Resource.parse(one) for one in kept]:
-                common = dropped & held
-                if common and common.names == held.names:
-                    del kept[held.text]
-                elif common:
-                    raise InvalidCapability(
-                        f"{name!r} cannot be taken out of {held.text!r}: a capability cannot say what it"
-                        f" excludes; drop {held.text!r} and ask for what should stay"
-                    )
+        given_back = self._of(dict.fromkeys(resources, _ALL))
+        kept: dict[str, frozenset[str]] = {}
+        for text, allowed in self._operations.items():
+            held = Resource.parse(text)
+            # Only a pattern can be cut in two; a plain name is given back whole or not at all.
+            if not (_is_given_back(held, resources) if held.is_pattern else given_back.operations(text)):
+                kept[text] = allowed
         return self if len(kept) == len(self) else self._of(kept)
 
     def __or__(self, other: Capability) -> Capability:
@@ -316,6 +312,20 @@ def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]
 @lru_cache(maxsize=1024)
 def _text(operations: frozenset[str]) -> str:
     return _json.dumps(sorted(operations))
+
+
+def _is_given_back(held: Resource, resources: Iterable[str]) -> bool:
+    """Whether a pattern is in one of `resources`; raises InvalidCapability where only a part of it is."""
+    for name in resources:
+        common = Resource.parse(name) & held
+        if common and common.names == held.names:
+            return True
+        if common:
+            raise InvalidCapability(
+                f"{name!r} cannot be taken out of {held.text!r}: a capability cannot say what it excludes;"
+                f" drop {held.text!r} and ask for what should stay"
+            )
+    return False
 
 
 def _join(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
