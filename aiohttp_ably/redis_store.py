@@ -101,11 +101,15 @@ for i = at + 1, drops - 1, 2 do held[ARGV[i]] = union(held[ARGV[i]], ARGV[i + 1]
 
 local refused, left = 0, {}
 for resource, operations in pairs(held) do left[resource] = operations end
+local parsed = {}
+if drops <= #ARGV then
+  for resource in pairs(left) do parsed[resource] = parse(resource) end
+end
 for i = drops, #ARGV do
   left[ARGV[i]] = nil
   local dropped = parse(ARGV[i])
   for resource in pairs(left) do
-    local any, all = common(dropped, parse(resource))
+    local any, all = common(dropped, parsed[resource])
     if any and all then left[resource] = nil elseif any then refused = 1 end
   end
 end
