@@ -105,14 +105,14 @@ class AuthRequest:
         if "Ably-Capability" in headers and is_absent(last(params, "capability")):
             params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
         self.asked = read_capability(params)
-        if len(self.asked) > MAX_RESOURCES:
-            raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for at once")
         if "drop" in params:
             self.drop = read_drop(params)
-            if both := sorted(set(self.drop) & set(self.asked)):
-                raise BadRequest(
-                    f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
-                )
+        if max(len(self.asked), len(self.drop)) > MAX_RESOURCES:
+            raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
+        if self.drop and (both := sorted(set(self.drop) & set(self.asked))):
+            raise BadRequest(
+                f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
+            )
         if "ttl" in params:
             self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
         self.requested_client_id = read_client_id(params, _header_client_id(headers))

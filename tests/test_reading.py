@@ -84,6 +84,7 @@ MALFORMED = [
     ("asked for and dropped", {"data": {"channel": "a", "drop": "a"}}, "one of the two"),
     ("a drop that is no list", {"data": {"drop": '["a"'}}, "JSON list"),
     ("too many resources", {"json": {"channel": [str(n) for n in range(1001)]}}, "1000"),
+    ("too many dropped", {"json": {"drop": [str(n) for n in range(1001)]}}, "1000"),
     ("too many resources by two ways", {"json": {"channel": [str(n) for n in range(600)],
      "capability": {f"x{n}": ["publish"] for n in range(600)}}}, "1000"),
 ]  # fmt: skip
