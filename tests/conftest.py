@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from hypothesis import settings
 from redis_server import RedisServer
+from sandbox_helpers import KEY
 
 from aiohttp_ably.control import Control
+from aiohttp_ably.sandbox import ManualClock, Sandbox
 
 settings.register_profile("nightly", print_blob=True)  # see test_fuzz.py
 
@@ -20,6 +22,19 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server.start()
     yield server
     server.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock for a sandbox, which the test moves on."""
+    return ManualClock()
+
+
+@pytest.fixture
+async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
+    """A sandbox with one key, on that clock; modules that need other keys have their own."""
+    async with Sandbox(KEY, clock=clock) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

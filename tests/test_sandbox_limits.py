@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -13,17 +12,6 @@ from aiohttp_ably.sandbox.expiring import Expiring
 from aiohttp_ably.sandbox.wire import Action
 
 PATH = "/channels/room/messages"
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
-    async with Sandbox(KEY, clock=clock) as sandbox:
-        yield sandbox
 
 
 async def test_a_slow_reader_is_cut_off_and_the_others_are_not(

@@ -1,6 +1,5 @@
 """Presence in the sandbox: enter, update, leave, and who is told."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,17 +8,6 @@ from sandbox_helpers import KEY, Peer, connected, eventually
 from aiohttp_ably.sandbox import ManualClock, Sandbox
 from aiohttp_ably.sandbox.presence import MAX_MEMBERS, PresenceAction
 from aiohttp_ably.sandbox.wire import Action, Flag
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
-    async with Sandbox(KEY, clock=clock) as sandbox:
-        yield sandbox
 
 
 async def act(peer: Peer, action: PresenceAction, serial: int = 0, **members: Any) -> None:

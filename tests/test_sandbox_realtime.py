@@ -6,7 +6,6 @@ import json
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -26,17 +25,6 @@ from sandbox_helpers import (
 
 from aiohttp_ably.sandbox import ManualClock, Sandbox
 from aiohttp_ably.sandbox.wire import Action, Flag
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
-    async with Sandbox(KEY, clock=clock) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture(params=[False, True], ids=["json", "msgpack"])

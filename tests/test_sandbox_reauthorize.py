@@ -13,11 +13,6 @@ OTHER_APP = "app2.key1:secret-of-another-app"
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
     async with Sandbox([KEY, OTHER_APP], clock=clock) as sandbox:
         yield sandbox

@@ -19,11 +19,6 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
 async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
     async with Sandbox([ApiKey(KEY, revocable=True), ApiKey(PLAIN)], clock=clock) as sandbox:
         yield sandbox
