@@ -6,6 +6,7 @@ import difflib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import final
 
 from . import _json
 from ._resource import Index, Resource, is_plain, without_params
@@ -47,6 +48,7 @@ class UnknownOperationWarning(UserWarning):
     """An operation that Ably does not know stands in a capability of your own code."""
 
 
+@final
 class Capability(Mapping[str, frozenset[str]]):
     """Which operations are allowed on which resources; immutable and hashable.
 
@@ -66,7 +68,7 @@ class Capability(Mapping[str, frozenset[str]]):
     _index: Index | None
 
     def __init__(self, resources: Mapping[str, Operations] | None = None, /) -> None:
-        if isinstance(resources, Capability):
+        if type(resources) is Capability:
             self._operations = resources._operations
         else:
             self._operations = _from_code(resources or {})
@@ -177,7 +179,7 @@ class Capability(Mapping[str, frozenset[str]]):
         return self if len(kept) == len(self) else self._of(kept)
 
     def __or__(self, other: Capability) -> Capability:
-        if not isinstance(other, Capability):
+        if type(other) is not Capability:
             return NotImplemented
         if not other._operations:
             return self
@@ -193,12 +195,14 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def __sub__(self, other: Capability) -> Capability:
         """What is allowed here and not there. `*` less some operations stays `*`."""
-        if not isinstance(other, Capability):
+        if type(other) is not Capability:
             return NotImplemented
         if not other._operations or not self._operations:
             return self
         left: dict[str, frozenset[str]] = {}
         for resource, operations in self._operations.items():
+            if operations <= other._operations.get(resource, _NONE):
+                continue
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
@@ -206,7 +210,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
-        if not isinstance(other, Capability):
+        if type(other) is not Capability:
             return NotImplemented
         if not other._patterns and self.covers(other):
             return other
@@ -240,7 +244,7 @@ class Capability(Mapping[str, frozenset[str]]):
         return len(self._operations)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Capability):
+        if type(other) is not Capability:
             return NotImplemented
         return self._operations == other._operations
 
@@ -289,7 +293,7 @@ def _is_text(value: object) -> bool:
 
 def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]:
     checked: dict[str, frozenset[str]] = {}
-    if not isinstance(resources, Mapping):
+    if not isinstance(resources, (dict, Mapping)):
         raise TypeError(
             f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
         )

@@ -19,10 +19,14 @@ JWT = "application/jwt"
 
 
 class Issued(NamedTuple):
-    """An answer to an SDK: its members, or a bare token, and the type that tells which."""
+    """An answer to an SDK: its members, or a bare token, and the type that tells which.
+
+    `text` is the JSON of the members, where it is at hand.
+    """
 
     members: Mapping[str, object]
     token: str | None = None
+    text: str | None = None
 
     @property
     def content_type(self) -> str:
@@ -32,7 +36,7 @@ class Issued(NamedTuple):
     @property
     def body(self) -> bytes:
         """What goes on the wire; raises TooLarge over what SDKs read."""
-        body = (self.token or _json.dumps(self.members)).encode()
+        body = (self.token or self.text or _json.dumps(self.members)).encode()
         if len(body) > MAX_ANSWER:
             raise TooLarge(
                 f"the answer is over the {MAX_ANSWER} bytes that SDKs read; grant patterns, or less"
@@ -99,7 +103,7 @@ class TokenRequestIssuer(_Timed):
             ttl=self.life(auth),
             timestamp=int(auth.now * 1000),
         )
-        return Issued(signed.to_dict())
+        return Issued(signed.to_dict(), text=signed.to_json())
 
 
 Claims = Callable[[AuthRequest], Mapping[str, object] | Awaitable[Mapping[str, object]]]

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -23,6 +24,7 @@ from .keys import KeyRing
 _MIN_SECRET = 16
 _MAX_PAYLOAD = 1 << 20
 _PLAIN, _DEFLATED, _ENCRYPTED = "j", "z", "e"
+_REMEMBERED = 256
 
 
 class Grant(NamedTuple):
@@ -70,6 +72,7 @@ class SignedGrants:
         self.lifetime = int(lifetime.total_seconds())
         self.limit = int(limit.total_seconds())
         self._fernet = MultiFernet([_fernet(one) for one in self._secrets]) if encrypt else None
+        self._opened = lru_cache(maxsize=_REMEMBERED)(self._open)
 
     def sign(
         self,
@@ -92,31 +95,34 @@ class SignedGrants:
     def verify(self, text: str, client_id: str | None, keys: KeyRing, *, now: float) -> Grant:
         """What `text` grants to `client_id` at `now` under one of `keys`.
 
-        The digest is compared, in constant time, before anything in the payload is read. Raises
+        The digest is compared, in constant time, before anything in the payload is read; a text that was
+        verified for the same client not long ago is known, and only its time and key are judged again. Raises
         InvalidCredential for another client's, a changed, expired, or malformed grant.
         """
+        grant, key_name = self._opened(text, client_id)
+        if grant.expires <= now or grant.issued + self.limit <= now:
+            raise InvalidCredential("the grant has expired")
+        if keys.get(key_name) is None:
+            raise InvalidCredential("the grant belongs to another Ably key")
+        return grant if key_name == keys.newest.name else grant._replace(is_current=False)
+
+    def is_fresh(self, grant: Grant, *, now: float) -> bool:
+        """Whether signing `grant` again would change nothing, and win less than a tenth of a lifetime."""
+        again = min(int(now) + self.lifetime, grant.issued + self.limit)
+        return grant.is_current and again - grant.expires < self.lifetime / 10
+
+    def _open(self, text: str, client_id: str | None) -> tuple[Grant, str]:
+        """What a grant of that text says, and the name of its key. Clients send the same again and again."""
         payload, _, digest = text.rpartition(".")
         given = digest.encode("utf-8", "replace")
         expected = [_digest(one, client_id, payload).encode() for one in self._secrets]
         if not any(hmac.compare_digest(one, given) for one in expected):
             raise InvalidCredential("the grant was not signed here for this client, or it was changed")
         members = self._unpack(payload)
-        if members["expires"] <= now or members["issued"] + self.limit <= now:
-            raise InvalidCredential("the grant has expired")
-        if keys.get(members["key"]) is None:
-            raise InvalidCredential("the grant belongs to another Ably key")
-        is_current = (
-            hmac.compare_digest(expected[0], given)
-            and members["key"] == keys.newest.name
-            and (payload[:1] == _ENCRYPTED) == (self._fernet is not None)
-        )
+        as_now = (payload[:1] == _ENCRYPTED) == (self._fernet is not None)
+        is_current = as_now and hmac.compare_digest(expected[0], given)
         capability = Capability.from_dict(members["capability"])
-        return Grant(capability, members["issued"], members["expires"], is_current)
-
-    def is_fresh(self, grant: Grant, *, now: float) -> bool:
-        """Whether signing `grant` again would change nothing, and win less than a tenth of a lifetime."""
-        again = min(int(now) + self.lifetime, grant.issued + self.limit)
-        return grant.is_current and again - grant.expires < self.lifetime / 10
+        return Grant(capability, members["issued"], members["expires"], is_current), members["key"]
 
     def _pack(self, text: str) -> str:
         plain = text.encode()

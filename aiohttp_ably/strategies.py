@@ -94,7 +94,7 @@ class Strategy:
         kept = await self.keep(auth, held, allowed)
         if kept is not held:
             total = base | kept | allowed
-        return Decision(self.narrowed(auth, total), denied)
+        return Decision(self.narrowed(total, auth.asked, missing), denied)
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
@@ -128,7 +128,7 @@ class Strategy:
         """Take `resources` from the client; returns what it holds then, without its base."""
         raise self._keeps_nothing()
 
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+    def narrowed(self, total: Capability, asked: Capability, missing: Capability) -> Capability:
         """The part of `total` that the token carries: all of it."""
         return total
 
@@ -163,9 +163,11 @@ class ServerDetermined(Strategy):
         """The list."""
         return await _answer(self.resolve(auth), "resolve")
 
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+    def narrowed(self, total: Capability, asked: Capability, missing: Capability) -> Capability:
         """What is in the ask too."""
-        return (total & auth.asked) or total if auth.asked else total
+        if not missing:
+            return asked or total
+        return (total & asked) or total
 
 
 class ClientStored(Strategy):
@@ -267,12 +269,12 @@ class ClientSigned(_Kept):
 
 async def _answer(value: Awaitable[Asked] | Asked, name: str) -> Capability:
     answer = await settled(value)
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, (dict, Mapping)):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
             " resource to operations, {} for nothing"
         )
-    return Capability(answer)
+    return answer if type(answer) is Capability else Capability(answer)
 
 
 async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:

@@ -56,8 +56,8 @@ def check_length(capability: Capability) -> None:
 
 
 def new_nonce() -> str:
-    """22 random characters; Ably asks for at least 16 (RSA9c)."""
-    return secrets.token_urlsafe(16)
+    """32 random characters; Ably asks for at least 16 (RSA9c)."""
+    return secrets.token_hex(16)
 
 
 def token_request_mac(
@@ -101,6 +101,14 @@ class TokenRequest(NamedTuple):
             "mac": self.mac,
         }
 
+    def to_json(self) -> str:
+        """The JSON of `to_dict()`."""
+        client = "" if self.client_id is None else f'"clientId":{_json.dumps(self.client_id)},'
+        return (
+            f'{{"keyName":{_json.dumps(self.key_name)},{client}"ttl":{self.ttl},"nonce":{_json.dumps(self.nonce)}'
+            f',"capability":{_json.dumps(self.capability)},"timestamp":{self.timestamp},"mac":"{self.mac}"}}'
+        )
+
 
 def sign_token_request(
     key: ApiKey,
@@ -117,15 +125,11 @@ def sign_token_request(
     and InvalidClientId when the client id is not one.
     """
     _check(capability, client_id)
-    nonce = nonce or new_nonce()
-    fields: dict[str, Any] = {
-        "capability": capability.text,
-        "client_id": client_id,
-        "ttl": ttl,
-        "timestamp": timestamp,
-        "nonce": nonce,
-    }
-    return TokenRequest(key_name=key.name, mac=token_request_mac(key, **fields), **fields)
+    text, nonce = capability.text, nonce or new_nonce()
+    mac = token_request_mac(
+        key, ttl=ttl, capability=text, client_id=client_id, timestamp=timestamp, nonce=nonce
+    )
+    return TokenRequest(key.name, text, ttl, timestamp, nonce, mac, client_id)
 
 
 def verify_token_request(request: Mapping[str, object], keys: KeyRing) -> ApiKey:

@@ -1,8 +1,10 @@
 """`make bench`: how many tokens a second, ours beside those of handlers written by hand and of others.
 
-All servers run at once, each in a process of its own, and are loaded one after another, in several rounds; a
-figure is the median of its rounds. The server has one core and the load another, where there are two. The
-time that a server's process spent for a request tells the same where others use the machine too.
+All apps of aiohttp run in one process, since two processes that do the same differ by more than some of the
+figures: by where their memory happens to lie. Others have processes of their own. All are loaded one after
+another, in several rounds; a figure is the median of its rounds. The servers have one core and the load
+another, where there are two. The time that a server's process spent for a request tells the same where others
+use the machine too.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import NamedTuple
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     cases = [case for case in CASES if not options.only or any(one in case.label for one in options.only)]
     with ExitStack() as stack:
-        servers = {name: stack.enter_context(server) for name, server in _servers(stack, cases)}
+        servers = _start(stack, cases)
         cases = [case for case in cases if case.server in servers]
         headers = {case: _prepare(servers[case.server].port, case) for case in cases}
         figures: dict[Case, list[Figure]] = {case: [] for case in cases}
@@ -116,36 +118,44 @@ def _measure(server: Server, case: Case, headers: Mapping[str, str], seconds: fl
     return Figure(rate, (server.cpu_seconds() - before) / (rate * seconds) * 1e6)
 
 
-def _servers(stack: ExitStack, cases: list[Case]) -> Iterator[tuple[str, AbstractContextManager[Server]]]:
-    wanted = dict.fromkeys(case.server for case in cases)
+def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
+    """The servers of `cases` by name; one whose other half is not installed is left out."""
     environment = {**os.environ, "BENCH_KEY": KEY}
     python = [sys.executable, "-m"]
-    for name in wanted:
-        command = [*python, "benchmarks.servers", name]
-        if name == "determined-details":
-            ably = stack.enter_context(_process([*python, "benchmarks.stand_in"], environment, core=1))
-            environment["BENCH_SANDBOX_PORT"] = str(ably.port)
-        elif name == "stored-redis":
-            if not shutil.which("redis-server"):
-                print("redis-server is not installed: left out", file=sys.stderr)
-                continue
-            redis = stack.enter_context(_process([*python, "benchmarks.redis"], environment, core=1))
+    wanted = dict.fromkeys(case.server for case in cases)
+    servers: dict[str, Server] = {}
+
+    def start(names: list[str], command: list[str], core: int = 0) -> dict[str, Server]:
+        return stack.enter_context(_process(names, command, environment, core=core))
+
+    if "determined-details" in wanted:
+        ably = start(["ably"], [*python, "benchmarks.stand_in"], core=1)["ably"]
+        environment["BENCH_SANDBOX_PORT"] = str(ably.port)
+    if "stored-redis" in wanted:
+        if shutil.which("redis-server"):
+            redis = start(["redis"], [*python, "benchmarks.redis"], core=1)["redis"]
             environment["BENCH_REDIS_PORT"] = str(redis.port)
-        elif name == "fastapi":
-            command = [*python, "benchmarks.fastapi_app"]
-        elif name == "fastify":
-            node = shutil.which("node")
-            if not node or not (HERE / "node_modules" / "fastify").exists():
-                print("Node.js or the npm packages are not installed: Fastify is left out", file=sys.stderr)
-                continue
-            command = [node, str(HERE / "fastify.mjs")]
-        assert name in SERVERS or name in ("fastapi", "fastify")
-        yield name, _process(command, environment, core=0)
+        else:
+            print("redis-server is not installed: left out", file=sys.stderr)
+            del wanted["stored-redis"]
+    if "fastapi" in wanted:
+        servers |= start(["fastapi"], [*python, "benchmarks.fastapi_app"])
+    if "fastify" in wanted:
+        node = shutil.which("node")
+        if node and (HERE / "node_modules" / "fastify").exists():
+            servers |= start(["fastify"], [node, str(HERE / "fastify.mjs")])
+        else:
+            print("Node.js or the npm packages are not installed: Fastify is left out", file=sys.stderr)
+    if names := [name for name in wanted if name in SERVERS]:
+        servers |= start(names, [*python, "benchmarks.servers", *names])
+    return servers
 
 
 @contextmanager
-def _process(command: list[str], environment: dict[str, str], *, core: int) -> Iterator[Server]:
-    """A server; what it prints first is its port."""
+def _process(
+    names: list[str], command: list[str], environment: dict[str, str], *, core: int
+) -> Iterator[dict[str, Server]]:
+    """A process of servers; what it prints first are their ports."""
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -156,7 +166,8 @@ def _process(command: list[str], environment: dict[str, str], *, core: int) -> I
     ) as process:
         try:
             assert process.stdout is not None
-            yield Server(int(process.stdout.readline()), process.pid)
+            ports = process.stdout.readline().split()
+            yield {name: Server(int(port), process.pid) for name, port in zip(names, ports, strict=True)}
         finally:
             process.terminate()
 

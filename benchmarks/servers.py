@@ -1,10 +1,11 @@
-"""The servers that are compared: `python -m benchmarks.servers <name>` prints a port and serves there.
+"""The servers that are compared: `python -m benchmarks.servers <name>…` prints their ports and serves there.
 
 Each answers `GET /auth` with a token, and those of the library `GET /other` with a constant.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -153,14 +154,17 @@ def rooms(count: int) -> Capability:
     return Capability({f"chat:{number}": ASKED["chat:1"] for number in range(1, count + 1)})
 
 
-if __name__ == "__main__":
-    import asyncio
-
-    async def serve() -> None:
-        runner = web.AppRunner(SERVERS[sys.argv[1]](), access_log=None)
+async def serve(names: list[str]) -> None:
+    """Serve the apps of those names, each at a port of its own; the ports are printed in one line."""
+    ports = []
+    for name in names:
+        runner = web.AppRunner(SERVERS[name](), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        print(runner.addresses[0][1], flush=True)
-        await asyncio.Event().wait()
+        ports.append(runner.addresses[0][1])
+    print(*ports, flush=True)
+    await asyncio.Event().wait()
 
-    asyncio.run(serve())
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1:]))

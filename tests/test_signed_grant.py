@@ -91,6 +91,25 @@ def test_a_grant_is_of_one_client_and_key() -> None:
 
 
 @pytest.mark.parametrize("encrypt", [False, True])
+def test_a_grant_that_is_known_is_judged_anew(encrypt: bool) -> None:
+    grants = SignedGrants(SECRET, encrypt=encrypt)
+    text = signed(grants)
+    first = grants.verify(text, "alice", RING, now=NOW)
+    assert grants.verify(text, "alice", RING, now=NOW + DAY - 1) == first
+    assert not grants.verify(text, "alice", KeyRing(["app1.key2:new-secret", KEY]), now=NOW).is_current
+    assert grants.verify(text, "alice", RING, now=NOW).is_current
+    for client_id, ring, now in (
+        ("bob", RING, NOW),
+        ("alice", KeyRing([OTHER_KEY]), NOW),
+        ("alice", RING, NOW + DAY),
+    ):
+        with pytest.raises(InvalidCredential):
+            grants.verify(text, client_id, ring, now=now)
+    with pytest.raises(InvalidCredential):
+        grants.verify(text[:-1] + ("A" if text[-1] != "A" else "B"), "alice", RING, now=NOW)
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
 def test_the_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
     old = SignedGrants(SECRET, encrypt=encrypt)
     both = SignedGrants(["a newer secret of the server", SECRET], encrypt=encrypt)

@@ -111,6 +111,13 @@ def test_the_mac_is_that_of_ably_js() -> None:
         assert theirs == {**ours, "capability": theirs["capability"], "mac": mac}
 
 
+@given(fields)
+def test_the_json_of_a_token_request_is_its_members(given_fields: dict[str, Any]) -> None:
+    signed = sign_token_request(ApiKey(KEY), **given_fields)
+    assert json.loads(signed.to_json()) == signed.to_dict()
+    assert list(json.loads(signed.to_json())) == list(signed.to_dict())
+
+
 def test_a_token_request_has_exactly_its_members() -> None:
     signed = sign_token_request(ApiKey(KEY), capability=LOBBY, client_id=None, ttl=60_000, timestamp=5)
     assert set(signed.to_dict()) == {"keyName", "ttl", "nonce", "capability", "timestamp", "mac"}
