@@ -108,9 +108,9 @@ def read_capability(params: Params) -> Capability:
 
 def parse_capability(value: object) -> Capability:
     """One capability: an object, JSON text, or the text Python makes of a dict."""
-    if isinstance(value, Mapping):
-        return Capability.parse(value)
     if not isinstance(value, str):
+        if isinstance(value, Mapping):
+            return Capability.parse(value)
         raise InvalidCapability("capability must be a JSON object, or its text")
     if value == "[object Object]":
         raise InvalidCapability(
