@@ -212,7 +212,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if type(other) is not Capability:
             return NotImplemented
-        if self is other or (not other._patterns and self.covers(other)):
+        if not other._patterns and self.covers(other):
             return other
         both: dict[str, frozenset[str]] = {}
 

@@ -94,7 +94,7 @@ class Strategy:
         kept = await self.keep(auth, held, allowed)
         if kept is not held:
             total = base | kept | allowed
-        return Decision(self.narrowed(total, auth.asked, missing), denied)
+        return Decision(self.narrowed(auth, total), denied)
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
@@ -128,7 +128,7 @@ class Strategy:
         """Take `resources` from the client; returns what it holds then, without its base."""
         raise self._keeps_nothing()
 
-    def narrowed(self, total: Capability, asked: Capability, missing: Capability) -> Capability:
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
         """The part of `total` that the token carries: all of it."""
         return total
 
@@ -163,11 +163,9 @@ class ServerDetermined(Strategy):
         """The list."""
         return await _answer(self.resolve(auth), "resolve")
 
-    def narrowed(self, total: Capability, asked: Capability, missing: Capability) -> Capability:
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
         """What is in the ask too."""
-        if not missing:
-            return asked or total
-        return (total & asked) or total
+        return (total & auth.asked) or total if auth.asked else total
 
 
 class ClientStored(Strategy):

@@ -311,6 +311,7 @@ async def test_a_list_of_the_server_is_only_narrowed(client_of: Any) -> None:
         "a:1": ["subscribe"],
         "a:2": ["subscribe"],
     }
+    assert await granted(await ask(client, {"[?rewind=1]a:1": ["subscribe"]})) == {"a:1": ["subscribe"]}
     assert await granted(await ask(client, params={"drop": "a:2"})) == {"a:1": ["*"]}
     assert await granted(await ask(client, {"*": ["*"]})) == {"a:1": ["*"], "a:2": ["publish", "subscribe"]}
 
