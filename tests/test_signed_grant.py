@@ -90,10 +90,11 @@ def test_a_grant_is_of_one_client_and_key() -> None:
     assert grants.verify(text, "alice", KeyRing(["app1.key2:new-secret", KEY]), now=NOW).capability == HELD
 
 
+@pytest.mark.parametrize("size", [1, 400])
 @pytest.mark.parametrize("encrypt", [False, True])
-def test_a_grant_that_is_known_is_judged_anew(encrypt: bool) -> None:
+def test_a_grant_that_is_known_is_judged_anew(encrypt: bool, size: int) -> None:
     grants = SignedGrants(SECRET, encrypt=encrypt)
-    text = signed(grants)
+    text = signed(grants, Capability({f"chat:{n}": ["publish"] for n in range(size)}))
     first = grants.verify(text, "alice", RING, now=NOW)
     assert grants.verify(text, "alice", RING, now=NOW + DAY - 1) == first
     assert not grants.verify(text, "alice", KeyRing(["app1.key2:new-secret", KEY]), now=NOW).is_current
