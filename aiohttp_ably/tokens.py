@@ -103,10 +103,11 @@ class TokenRequest(NamedTuple):
 
     def to_json(self) -> str:
         """The JSON of `to_dict()`."""
-        client = "" if self.client_id is None else f'"clientId":{_json.dumps(self.client_id)},'
+        quoted = _json.dumps
+        client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
-            f'{{"keyName":{_json.dumps(self.key_name)},{client}"ttl":{self.ttl},"nonce":{_json.dumps(self.nonce)}'
-            f',"capability":{_json.dumps(self.capability)},"timestamp":{self.timestamp},"mac":"{self.mac}"}}'
+            f'{{"keyName":{quoted(self.key_name)},{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
+            f'"capability":{quoted(self.capability)},"timestamp":{self.timestamp},"mac":{quoted(self.mac)}}}'
         )
 
 
