@@ -67,17 +67,14 @@ class Capability(Mapping[str, frozenset[str]]):
     _text: str | None
     _index: Index | None
 
-    def __init__(self, resources: Mapping[str, Operations] | None = None, /) -> None:
+    def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
-            self._operations = resources._operations
-        else:
-            self._operations = _from_code(resources or {})
-        self._text = None
-        self._index = None
+            return resources  # immutable, and its text and index may be at hand
+        return cls._of(_from_code(resources or {}))
 
     @classmethod
     def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
-        self = cls.__new__(cls)
+        self = super().__new__(cls)
         self._operations = operations
         self._text = None
         self._index = None
@@ -293,7 +290,7 @@ def _is_text(value: object) -> bool:
 
 def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]:
     checked: dict[str, frozenset[str]] = {}
-    if not isinstance(resources, (dict, Mapping)):
+    if not isinstance(resources, Mapping):
         raise TypeError(
             f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
         )

@@ -267,12 +267,12 @@ class ClientSigned(_Kept):
 
 async def _answer(value: Awaitable[Asked] | Asked, name: str) -> Capability:
     answer = await settled(value)
-    if not isinstance(answer, (dict, Mapping)):
+    if not isinstance(answer, Mapping):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
             " resource to operations, {} for nothing"
         )
-    return answer if type(answer) is Capability else Capability(answer)
+    return Capability(answer)
 
 
 async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
