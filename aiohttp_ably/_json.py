@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any
 
 
@@ -24,6 +26,9 @@ def loads(text: str | bytes) -> Any:
 
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """Compact JSON with non-ASCII kept."""
+
+quoted: Callable[[str], str] = encode_basestring
+"""The same for a text."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,31 +12,30 @@ from ._calls import settled
 from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
-from .tokens import MAX_ANSWER, MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, sign_jwt, sign_token_request
+from .tokens import (
+    MAX_ANSWER,
+    MAX_REVOCABLE_TTL,
+    MAX_TTL,
+    MIN_TTL,
+    TokenRequest,
+    sign_jwt,
+    sign_token_request,
+)
 
 JSON = "application/json"
 JWT = "application/jwt"
 
 
 class Issued(NamedTuple):
-    """An answer to an SDK: its members, or a bare token, and the type that tells which.
+    """An answer to an SDK: the JSON of a TokenRequest or TokenDetails, or a bare token, and its type."""
 
-    `text` is the JSON of the members, where it is at hand.
-    """
-
-    members: Mapping[str, object]
-    token: str | None = None
-    text: str | None = None
-
-    @property
-    def content_type(self) -> str:
-        """`application/jwt` for a bare token."""
-        return JWT if self.token else JSON
+    text: str
+    content_type: str = JSON
 
     @property
     def body(self) -> bytes:
         """What goes on the wire; raises TooLarge over what SDKs read."""
-        body = (self.token or self.text or _json.dumps(self.members)).encode()
+        body = self.text.encode()
         if len(body) > MAX_ANSWER:
             raise TooLarge(
                 f"the answer is over the {MAX_ANSWER} bytes that SDKs read; grant patterns, or less"
@@ -96,14 +95,17 @@ class TokenRequestIssuer(_Timed):
 
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
         """A TokenRequest with exactly the members that every SDK takes."""
-        signed = sign_token_request(
+        return Issued(self.sign(auth, capability).to_json())
+
+    def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
+        """The TokenRequest itself."""
+        return sign_token_request(
             auth.key,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.life(auth),
             timestamp=int(auth.now * 1000),
         )
-        return Issued(signed.to_dict(), text=signed.to_json())
 
 
 Claims = Callable[[AuthRequest], Mapping[str, object] | Awaitable[Mapping[str, object]]]
@@ -152,6 +154,8 @@ class JWTIssuer(_Timed):
                     " header; hold fewer resources, or a pattern for many of them"
                 )
             return await self._fallback.issue(auth, capability)
+        if auth.wants_jwt:
+            return Issued(token, JWT)
         details = {
             "token": token,
             "keyName": auth.key.name,
@@ -161,7 +165,7 @@ class JWTIssuer(_Timed):
         }
         if auth.client_id is not None:
             details["clientId"] = auth.client_id
-        return Issued(details, token if auth.wants_jwt else None)
+        return Issued(_json.dumps(details))
 
 
 class TokenDetailsIssuer(_Timed):
@@ -186,14 +190,14 @@ class TokenDetailsIssuer(_Timed):
         """The TokenDetails Ably gives for our TokenRequest (RSA8e); raises Unavailable where it does not."""
         from ably import AblyException, AblyRest
 
-        signed = (await self._request.issue(auth, capability)).members
+        signed = self._request.sign(auth, capability)
         if self._rest is None:
             # No credential: the SDK wants one to begin with, and each request is signed.
             self._rest = AblyRest(token="none", **self._options)  # noqa: S106
         try:
             # Not the SDK's request_token(): it reads a capability with an apostrophe in it wrong.
             answer = await self._rest.http.post(
-                f"/keys/{auth.key.name}/requestToken", body=dict(signed), skip_auth=True
+                f"/keys/{auth.key.name}/requestToken", body=signed.to_dict(), skip_auth=True
             )
         except AblyException as error:
             raise Unavailable(f"Ably gave no token (its code {error.code})") from error
@@ -201,7 +205,8 @@ class TokenDetailsIssuer(_Timed):
         if not isinstance(details, Mapping) or not details.get("token"):
             raise Unavailable("Ably's answer has no token in it")
         names = ("token", "keyName", "issued", "expires", "capability", "clientId")
-        return Issued({name: details[name] for name in names if details.get(name) is not None})
+        members = {name: details[name] for name in names if details.get(name) is not None}
+        return Issued(_json.dumps(members))
 
     async def close(self) -> None:
         """Close the SDK's connections."""

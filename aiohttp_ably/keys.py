@@ -7,6 +7,9 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
 _KEY = re.compile(r"(?P<app>[A-Za-z0-9_-]+)\.(?P<id>[A-Za-z0-9_-]+):(?P<secret>[\x21-\x7e]+)")
 
 
@@ -32,7 +35,7 @@ class ApiKey:
         self.name = f"{match['app']}.{match['id']}"
         self.revocable = revocable
         self._secret = match["secret"]
-        self._keyed = hmac.new(self._secret.encode(), digestmod="sha256")
+        self._keyed = HMAC(self._secret.encode(), SHA256())
 
     @property
     def secret(self) -> str:
@@ -43,7 +46,7 @@ class ApiKey:
         """Base64 of HMAC-SHA256 over the UTF-8 of `text` (RSA9g)."""
         mac = self._keyed.copy()
         mac.update(text.encode())
-        return base64.b64encode(mac.digest()).decode()
+        return base64.b64encode(mac.finalize()).decode()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiKey):

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from . import _json
 from ._resource import is_plain
 from .auth_request import AuthRequest
 from .by_client_id import KeyFor, Keys
@@ -157,7 +158,8 @@ class ClientAuth:
         began = time.perf_counter()
         issued, decision = await self._ably.dependable(self._ably.issue(self._auth))
         await self._ably.events.issued(self._auth, decision, time.perf_counter() - began)
-        return issued.members
+        members: Mapping[str, object] = _json.loads(issued.body)
+        return members
 
     def reauthorize(self) -> None:
         """Let this response tell the client to fetch a new token: what it may do has changed elsewhere."""

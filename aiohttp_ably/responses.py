@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from types import MappingProxyType
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from .auth_request import GRANT_HEADER, AuthRequest
 from .capability import Capability
@@ -25,35 +26,33 @@ EXPOSED = ", ".join(
         "X-Ably-ErrorMessage",
     )
 )
-NEVER_CACHED = {
-    "Cache-Control": "private, no-cache, no-store, must-revalidate",
-    "Vary": "Origin, Cookie",
+NEVER_CACHED: dict[str, str] = {
+    hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate",
+    hdrs.VARY: "Origin, Cookie",
 }
+_NONE: Mapping[str, str] = MappingProxyType({})
 _DENIED_LIMIT = 2048
 
 
 def json_response(
-    body: bytes, *, status: int = 200, content_type: str = JSON, headers: Mapping[str, str] | None = None
+    body: bytes, *, status: int = 200, content_type: str = JSON, headers: Mapping[str, str] = _NONE
 ) -> web.Response:
     """A response no cache keeps. Its type has no charset: some SDKs compare the exact text."""
-    return web.Response(
-        body=body, status=status, content_type=content_type, headers={**NEVER_CACHED, **(headers or {})}
-    )
+    all_headers = {hdrs.CONTENT_TYPE: content_type, **NEVER_CACHED, **headers}
+    return web.Response(body=body, status=status, headers=all_headers)
 
 
-def error_response(refusal: AuthError, *, headers: Mapping[str, str] | None = None) -> web.Response:
+def error_response(refusal: AuthError, *, headers: Mapping[str, str] = _NONE) -> web.Response:
     """What a client sees of `refusal`."""
     return refused(refusal.code, refusal.status, refusal.message, headers=headers)
 
 
-def refused(
-    code: int, status: int, message: str, *, headers: Mapping[str, str] | None = None
-) -> web.Response:
+def refused(code: int, status: int, message: str, *, headers: Mapping[str, str] = _NONE) -> web.Response:
     """An error in the form that SDKs read in the body, and browsers in the headers (RSA4e)."""
     return json_response(
         error_body(code, status, message),
         status=status,
-        headers={**error_headers(code, message), **(headers or {})},
+        headers={**error_headers(code, message), **headers},
     )
 
 

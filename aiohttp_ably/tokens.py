@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import math
-import secrets
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ def check_length(capability: Capability) -> None:
 
 def new_nonce() -> str:
     """32 random characters; Ably asks for at least 16 (RSA9c)."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def token_request_mac(
@@ -103,7 +103,7 @@ class TokenRequest(NamedTuple):
 
     def to_json(self) -> str:
         """The JSON of `to_dict()`."""
-        quoted = _json.dumps
+        quoted = _json.quoted
         client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
             f'{{"keyName":{quoted(self.key_name)},{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
