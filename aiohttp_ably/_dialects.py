@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from . import _json
-from .capability import ALL, Capability
+from .capability import ALL, MAX_RESOURCES, Capability
 from .errors import BadRequest, InvalidCapability
 from .tokens import MAX_TTL
 
@@ -27,7 +28,7 @@ NOTHING = Capability()
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
 # What browsers make of a missing value (`undefined`, `null`), and others of none at all.
-_ABSENT = ("", "undefined", "null", None)
+_ABSENT = ("", "undefined", "null")
 
 # ably-php and hand-written clients append `?a=1` to a URL that has a query already.
 _SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")
@@ -41,7 +42,7 @@ _TIMEDELTA = re.compile(
 
 def is_absent(value: object) -> bool:
     """Whether `value` is how an SDK writes "nothing"."""
-    return value is None or (isinstance(value, str) and value in _ABSENT)
+    return value is None or value in _ABSENT
 
 
 def read_query(url: URL) -> Params:
@@ -96,21 +97,26 @@ def read_capability(params: Params) -> Capability:
 
     `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
     """
-    asked = _nested(params)
+    asked = NOTHING
     value = last(params, "capability")
     if not is_absent(value):
-        asked |= parse_capability(value)
+        asked = parse_capability(value)
+    for name in params:
+        if "[" in name and (match := _NESTED.fullmatch(name)):
+            asked |= _nested(match["resource"], params[name])
     if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
         asked |= Capability.parse(dict.fromkeys(channels, operations))
-    return NOTHING if asked == _NOTHING_IN_PARTICULAR else asked
+    if len(asked) > MAX_RESOURCES:
+        raise _too_many()
+    return asked
 
 
 def parse_capability(value: object) -> Capability:
     """One capability: an object, JSON text, or the text Python makes of a dict."""
     if not isinstance(value, str):
         if isinstance(value, Mapping):
-            return Capability.parse(value)
+            return _in_particular(Capability.parse(value))
         raise InvalidCapability("capability must be a JSON object, or its text")
     if value == "[object Object]":
         raise InvalidCapability(
@@ -126,8 +132,12 @@ def _parsed(text: str) -> Capability:
     if text.startswith(("{'", '{"')) and "'" in text:
         literal = _python_literal(text)
         if literal is not None:
-            return Capability.parse(literal)
-    return Capability.parse(text)
+            return _in_particular(Capability.parse(literal))
+    return _in_particular(Capability.parse(text))
+
+
+def _in_particular(asked: Capability) -> Capability:
+    return NOTHING if asked == _NOTHING_IN_PARTICULAR else asked
 
 
 def _python_literal(text: str) -> dict[str, object] | None:
@@ -153,14 +163,10 @@ def _python_literal(text: str) -> dict[str, object] | None:
     return dict(pairs)
 
 
-def _nested(params: Params) -> Capability:
+def _nested(resource: str, values: list[object]) -> Capability:
     """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
-    resources: dict[str, list[object]] = {}
-    for name, values in params.items():
-        if name.startswith("capability[") and (match := _NESTED.fullmatch(name)):
-            resources[match["resource"]] = [value for value in values if value != ""]
-    resources = {resource: operations for resource, operations in resources.items() if operations}
-    return Capability.parse(resources) if resources else NOTHING
+    operations = [value for value in values if value != ""]
+    return Capability.parse({resource: operations}) if operations else NOTHING
 
 
 def read_ttl(params: Params, *, seconds: bool) -> int | None:
@@ -183,27 +189,45 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
 
 
 def read_client_id(params: Params, header: str | None) -> str | None:
-    """The client id asked for, under every name it goes by; raises BadRequest where two differ."""
-    named = set()
-    for value in (last(params, "clientId"), last(params, "client_id"), header):
-        if not is_absent(value):
-            if not isinstance(value, str):
-                raise BadRequest("clientId must be text")
-            named.add(value)
-    if len(named) > 1:
-        raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
-    return named.pop() if named else None
+    """The client id asked for, under every name it goes by; raises BadRequest where two differ.
+
+    In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
+    """
+    asked: str | None = None
+    for value in (last(params, "clientId"), last(params, "client_id"), header and _from_base64(header)):
+        if is_absent(value) or value == asked:
+            continue
+        if not isinstance(value, str):
+            raise BadRequest("clientId must be text")
+        if asked is not None:
+            raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
+        asked = value
+    return asked
 
 
 def read_drop(params: Params) -> tuple[str, ...]:
     """The resources given back: `drop` once or repeated, or a JSON list of them."""
-    return tuple(dict.fromkeys(_names(params, "drop")))
+    drop = tuple(dict.fromkeys(_names(params, "drop")))
+    if len(drop) > MAX_RESOURCES:
+        raise _too_many()
+    return drop
 
 
 def last(params: Params, name: str) -> object:
     """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
     values = params.get(name)
     return values[-1] if values else None
+
+
+def _too_many() -> BadRequest:
+    return BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
+
+
+def _from_base64(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        raise BadRequest("X-Ably-ClientId must be a client id in base64") from None
 
 
 def _names(params: Params, name: str, *, split: bool = False) -> list[str]:

@@ -8,12 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from aiohttp import ClientPayloadError, web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import web
 from aiosignal import Signal
 
 from ._calls import settled
-from .auth_request import AuthRequest, too_large
+from .auth_request import AuthRequest
 from .by_client_id import ByClientId, KeyFor, Keys
 from .carriers import JWTCarrier
 from .control import Control
@@ -104,7 +103,7 @@ class AblyAuth(ByClientId):
             cors = dict(self._origins.check(request))
             if request.method not in ("GET", "POST"):
                 return _without_token(request, cors)
-            auth = await _read(request)
+            auth = await AuthRequest.read(request)
             issued, decision = await self.dependable(self._answer(auth))
             response = json_response(
                 issued.body,
@@ -214,15 +213,6 @@ class AblyAuth(ByClientId):
             return checked_client_id(client_id)
         except InvalidClientId as error:
             raise Forbidden(error.message) from None
-
-
-async def _read(request: web.Request) -> AuthRequest:
-    try:
-        return await AuthRequest.read(request)
-    except web.HTTPRequestEntityTooLarge:
-        raise too_large() from None
-    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
-        raise BadRequest("the body did not arrive whole, or is not encoded as its headers say") from None
 
 
 def _without_token(request: web.Request, cors: dict[str, Any]) -> web.Response:

@@ -163,6 +163,14 @@ async def test_an_ask_for_nothing_in_particular_is_none(text: str, client: Clien
     assert await granted(await ask(client, text)) == BASE
 
 
+async def test_an_ask_for_nothing_in_particular_leaves_what_is_asked_beside_it(client: Client) -> None:
+    headers = {"X-User": "alice", "Prefer": "handling=strict"}
+    response = await client.get(
+        PATH, params={"capability": '{"*":["*"]}', "channel": "chat:1"}, headers=headers
+    )
+    assert await granted(response) == {**BASE, "chat:1": ["*"]}
+
+
 async def test_a_channel_without_operations_asks_for_all_one_may_have(client: Client) -> None:
     response = await client.get(f"{PATH}?channel=chat:1&channel=[meta]log", headers={"X-User": "alice"})
     assert await granted(response) == {**BASE, "chat:1": ["*"], "[meta]log": ["*"]}
