@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from . import _json
-from .capability import ALL, MAX_RESOURCES, Capability
+from .capability import ALL, MAX_RESOURCES, NOTHING, Capability
 from .errors import BadRequest, InvalidCapability
 from .tokens import MAX_TTL
 
@@ -24,7 +24,6 @@ Params = dict[str, list[object]]
 
 MAX_PARAMS = 4096
 _REMEMBERED = 500
-NOTHING = Capability()
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
 # What browsers make of a missing value (`undefined`, `null`), and others of none at all.

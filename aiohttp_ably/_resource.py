@@ -102,18 +102,25 @@ class _Node:
 class Index:
     """Finds the operations that patterns give on a resource, segment by segment and not by scanning them.
 
-    Holds the patterns only: a plain name is found by its text. False when there is none.
+    Holds the patterns only: a plain name is found by its text.
     """
 
     __slots__ = ("_roots",)
 
-    def __init__(self, operations: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self) -> None:
         self._roots: dict[str, _Node] = {}
+
+    @classmethod
+    def of(cls, operations: Mapping[str, frozenset[str]]) -> Index | None:
+        """The index of `operations`; None where no pattern is among them."""
+        index = None
         for text, allowed in operations.items():
             if WILDCARD in text or text.startswith("["):
                 resource = _parse(text)
                 if resource.is_pattern:
-                    self._add(resource, allowed)
+                    index = index or cls()
+                    index._add(resource, allowed)
+        return index
 
     def _add(self, resource: Resource, allowed: frozenset[str]) -> None:
         node = self._roots.setdefault(resource.qualifier, _Node())
@@ -125,9 +132,6 @@ class Index:
         else:
             node = node.follows.setdefault(last, _Node())
             node.ends |= allowed
-
-    def __bool__(self) -> bool:
-        return bool(self._roots)
 
     def find(self, text: str) -> frozenset[str]:
         """The operations allowed on everything `text` names. An asked `*` is covered by a `*` only."""

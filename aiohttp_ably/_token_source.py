@@ -13,9 +13,8 @@ import jwt
 from ably import AblyException
 from yarl import URL
 
-from ._dialects import NOTHING
 from .auth_request import GRANT_HEADER
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import CapabilityDenied, InvalidCapability, Unavailable
 
 GrantBy = Literal["cookie", "header", "token"]

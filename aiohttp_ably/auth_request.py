@@ -13,7 +13,6 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ._dialects import (
-    NOTHING,
     Params,
     is_absent,
     last,
@@ -25,7 +24,7 @@ from ._dialects import (
     read_query,
     read_ttl,
 )
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import BadRequest, TooLarge
 from .keys import ApiKey, KeyRing
 

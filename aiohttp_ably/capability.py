@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import final
+from typing import Literal, final
 
 from . import _json
 from ._resource import Index, Resource, is_plain, without_params
@@ -65,7 +66,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
     _operations: dict[str, frozenset[str]]
     _text: str | None
-    _index: Index | None
+    _index: Index | Literal[False] | None
 
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
@@ -74,10 +75,10 @@ class Capability(Mapping[str, frozenset[str]]):
 
     @classmethod
     def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
-        self = super().__new__(cls)
+        self = object.__new__(cls)
         self._operations = operations
         self._text = None
-        self._index = None
+        self._index = False  # not made yet
         return self
 
     @classmethod
@@ -106,7 +107,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
         if self._text is None:
             held = self._operations
-            members = [f"{_json.dumps(resource)}:{_text(held[resource])}" for resource in sorted(held)]
+            members = [f"{_json.quoted(resource)}:{_text(held[resource])}" for resource in sorted(held)]
             self._text = "{" + ",".join(members) + "}"
         return self._text
 
@@ -127,12 +128,13 @@ class Capability(Mapping[str, frozenset[str]]):
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
         exact = self._operations.get(without_params(resource), _NONE)
-        return exact | self._patterns.find(resource) if self._patterns else exact
+        patterns = self._patterns
+        return exact | patterns.find(resource) if patterns is not None else exact
 
     @property
-    def _patterns(self) -> Index:
-        if self._index is None:
-            self._index = Index(self._operations)
+    def _patterns(self) -> Index | None:
+        if self._index is False:
+            self._index = Index.of(self._operations)
         return self._index
 
     def allows(self, operation: str, resource: str) -> bool:
@@ -203,13 +205,13 @@ class Capability(Mapping[str, frozenset[str]]):
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
-        return self._of(left)
+        return self._of(left) if left else NOTHING
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if type(other) is not Capability:
             return NotImplemented
-        if not other._patterns and self.covers(other):
+        if other._patterns is None and self.covers(other):
             return other
         both: dict[str, frozenset[str]] = {}
 
@@ -255,6 +257,9 @@ class Capability(Mapping[str, frozenset[str]]):
         return f"Capability({self.text})"
 
 
+NOTHING = Capability._of({})
+"""The empty capability."""
+
 _EXAMPLE = '{"chat:1":["publish","subscribe"]}'
 
 
@@ -290,24 +295,38 @@ def _is_text(value: object) -> bool:
 
 def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]:
     checked: dict[str, frozenset[str]] = {}
-    if not isinstance(resources, Mapping):
+    if type(resources) is not dict and not isinstance(resources, Mapping):
         raise TypeError(
             f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
         )
     for resource, named in resources.items():
         operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
-        known = operations <= OPERATIONS
-        if not _is_text(resource) or not (known or all(isinstance(one, str) for one in operations)):
-            raise TypeError(f"resources and operations are text, got {resource!r}: {named!r}")
-        for operation in () if known else sorted(operations - OPERATIONS):
-            warnings.warn(
-                f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
-                UnknownOperationWarning,
-                stacklevel=4,
-            )
+        if not (operations <= OPERATIONS and _is_text(resource)):
+            _question(resource, operations)
         if operations:
             checked[resource] = _ALL if ALL in operations else operations
     return checked
+
+
+def _question(resource: str, operations: frozenset[str]) -> None:
+    """Raise TypeError where not all is text; warn of operations that Ably does not know."""
+    unknown = operations - OPERATIONS
+    if not _is_text(resource) or not all(isinstance(one, str) for one in unknown):
+        raise TypeError(f"resources and operations are text, got {resource!r}: {list(operations)!r}")
+    for operation in sorted(unknown):
+        warnings.warn(
+            f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
+            UnknownOperationWarning,
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` that is the first line outside this package, for who called this."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 @lru_cache(maxsize=1024)

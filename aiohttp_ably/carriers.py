@@ -7,9 +7,8 @@ from abc import ABC, abstractmethod
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from ._dialects import NOTHING
 from .auth_request import GRANT_HEADER
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import InvalidCredential, TooLarge, UsageError
 from .signed_grant import Grant, SignedGrants
 from .stores import COOKIE_LIMIT, cookie_text

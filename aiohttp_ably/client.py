@@ -19,7 +19,6 @@ import aiohttp
 from ably import AblyException
 from yarl import URL
 
-from ._dialects import NOTHING
 from ._resource import without_params
 from ._token_source import (
     Answer,
@@ -30,7 +29,7 @@ from ._token_source import (
     TokenSource,
     is_denial,
 )
-from .capability import ALL, Capability, Operations
+from .capability import ALL, NOTHING, Capability, Operations
 from .errors import BadRequest, CapabilityDenied, Forbidden, TooLarge
 from .responses import REAUTHORIZE_HEADER
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from aiosignal import Signal
 
 from ._calls import timeout
-from ._dialects import NOTHING
 from .auth_request import AuthRequest
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import AuthError
 from .strategies import Decision
 

@@ -10,8 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from . import _json
-from ._dialects import NOTHING
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .stores import named_client
 
 if TYPE_CHECKING:

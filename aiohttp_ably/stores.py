@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp_session
 
-from ._dialects import NOTHING
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import CapabilityDenied, InvalidCapability, TooLarge, UsageError
 
 if TYPE_CHECKING:

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from ._calls import settled
-from ._dialects import NOTHING
 from .auth_request import AuthRequest
-from .capability import Capability, Operations
+from .capability import NOTHING, Capability, Operations
 from .carriers import Carrier, GrantCarrier
 from .errors import CapabilityDenied, Forbidden, UsageError
 from .signed_grant import SignedGrants

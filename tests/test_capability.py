@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import pickle
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttp_ably import Capability, InvalidCapability, UnknownOperationWarning
+from aiohttp_ably import (
+    Capability,
+    InvalidCapability,
+    ServerDetermined,
+    UnknownOperationWarning,
+    requires,
+)
 
 segments = st.sampled_from(["a", "b", "foo*", "é", "*", ""])
 names = st.lists(segments, min_size=1, max_size=4).map(":".join)
@@ -132,9 +139,20 @@ def test_the_text_is_sorted_compact_and_keeps_what_is_not_ascii() -> None:
     assert repr(capability) == f"Capability({capability.text})"
 
 
-def test_an_unknown_operation_in_code_warns_with_the_nearest() -> None:
-    with pytest.warns(UnknownOperationWarning, match="'subscrbe' on 'a'; did you mean 'subscribe'"):
-        Capability({"a": "subscrbe"})
+@pytest.mark.parametrize(
+    "state",
+    [
+        Capability,
+        lambda wrong: ServerDetermined(lambda auth: {}, base=wrong),
+        lambda wrong: requires("a", *wrong["a"]),
+    ],
+    ids=["a capability", "a base", "a guard"],
+)
+def test_an_unknown_operation_in_code_warns_with_the_nearest_and_where_it_stands(state: Any) -> None:
+    message = "'subscrbe' on 'a'; did you mean 'subscribe'"
+    with pytest.warns(UnknownOperationWarning, match=message) as caught:
+        state({"a": ["subscrbe"]})
+    assert [one.filename for one in caught] == [__file__]
 
 
 @pytest.mark.parametrize("wrong", [{"a": [1]}, {1: ["publish"]}, {"\ud800": ["publish"]}, ["a"]])
