@@ -5,24 +5,30 @@ from __future__ import annotations
 import inspect
 import sys
 import types
-from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, ParamSpec, TypeVar
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
 else:
     from async_timeout import timeout
 
-__all__ = ["settled", "timeout", "within"]
+__all__ = ["asynchronous", "timeout", "within"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def settled(value: T | Awaitable[T]) -> T:
-    """`value`, awaited when it must be."""
-    if hasattr(value, "__await__") or inspect.isawaitable(value):
-        return await value
-    return value
+def asynchronous(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """`function` as one to await, whether it is that already, or plain, or returns an awaitable."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        return function  # type: ignore[return-value]
+
+    async def awaited(*args: P.args, **kwargs: P.kwargs) -> T:
+        answer = function(*args, **kwargs)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    return awaited
 
 
 async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:

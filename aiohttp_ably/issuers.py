@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple, Protocol
 
 from . import _json
-from ._calls import settled
+from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
@@ -128,14 +128,14 @@ class JWTIssuer(_Timed):
         **times: Any,
     ) -> None:
         super().__init__(**times)
-        self.claims = claims
+        self.claims = asynchronous(claims) if claims else None
         self.revocation_key = revocation_key
         self.budget = budget
         self._fallback = TokenRequestIssuer(**times)
 
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
         """A JWT, or a TokenRequest where it would be too long."""
-        claims = dict(await settled(self.claims(auth))) if self.claims else {}
+        claims = dict(await self.claims(auth)) if self.claims else {}
         issued = int(auth.now)
         expires = issued + max(self.life(auth) // 1000, 1)
         token = sign_jwt(

@@ -32,7 +32,7 @@ class Origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is not an origin such as 'https://app.example.com'")
 
-    def check(self, request: web.Request) -> Mapping[str, str]:
+    def check(self, request: web.Request) -> dict[str, str]:
         """The CORS headers for the answer to `request`.
 
         Raises Forbidden for a foreign origin, `null` among them, before anything of the request is read. A

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from ._calls import settled
+from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .capability import ALL, Capability, Operations
 
@@ -56,7 +56,7 @@ class ChannelPattern:
 
 class _Registered(NamedTuple):
     pattern: ChannelPattern
-    rule: Rule
+    rule: Callable[..., Awaitable[Operations]]
 
 
 class ChannelRules:
@@ -86,7 +86,7 @@ class ChannelRules:
             except TypeError as error:
                 wanted = ", ".join(["auth", *parsed.names])
                 raise TypeError(f"the rule for {pattern!r} must take ({wanted}): {error}") from None
-            self._rules.append(_Registered(parsed, rule))
+            self._rules.append(_Registered(parsed, asynchronous(rule)))
             return rule
 
         return register
@@ -100,7 +100,7 @@ class ChannelRules:
         for pattern, rule in self._rules:
             values = pattern.match(resource)
             if values is not None:
-                operations = await settled(rule(auth, **values))
+                operations = await rule(auth, **values)
                 if operations is None or isinstance(operations, bool):
                     raise TypeError(
                         f"the rule for {pattern.text!r} returned {operations!r}; return the operations"

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from aiosignal import Signal
 
-from ._calls import settled
+from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .by_client_id import ByClientId, KeyFor, Keys
 from .carriers import JWTCarrier
@@ -48,9 +48,9 @@ class AblyAuth(ByClientId):
         client_options: Mapping[str, Any] | None,
     ) -> None:
         problems = []
-        self._key: KeyRing | KeyFor | None = None
+        self._key: KeyRing | Callable[[web.Request], Awaitable[Keys | None]] | None = None
         try:
-            self._key = key if callable(key) else KeyRing.of(key)
+            self._key = asynchronous(key) if callable(key) else KeyRing.of(key)
         except (TypeError, ValueError) as error:
             problems.append(f"key=: {error}")
         try:
@@ -85,7 +85,7 @@ class AblyAuth(ByClientId):
             raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
         self.events = Events()
         self._keeping_clock: asyncio.Task[None] | None = None
-        self._identify = identify
+        self._identify = asynchronous(identify)
         self.strategy = strategy
         self.issuer = issuer
         self.anonymous = anonymous
@@ -100,7 +100,7 @@ class AblyAuth(ByClientId):
         auth: AuthRequest | None = None
         cors: dict[str, str] = {}
         try:
-            cors = dict(self._origins.check(request))
+            cors = self._origins.check(request)
             if request.method not in ("GET", "POST"):
                 return _without_token(request, cors)
             auth = await AuthRequest.read(request)
@@ -108,7 +108,7 @@ class AblyAuth(ByClientId):
             response = json_response(
                 issued.body,
                 content_type=issued.content_type,
-                headers={**cors, **denied_headers(decision.denied)},
+                headers={**cors, **denied_headers(decision.denied)} if decision.denied else cors,
             )
             write_reply(auth, response)
         except AuthError as refusal:
@@ -147,7 +147,13 @@ class AblyAuth(ByClientId):
             raise TypeError("only a client's own request says who it is")
         auth.now = self._control.now()
         auth.keys = self._key if isinstance(self._key, KeyRing) else await self._tenants(request)
-        auth.client_id = self._checked(await self._identified(request))
+        try:
+            client_id = await self._identify(request)
+        except web.HTTPException as error:
+            if error.status >= 500:
+                raise
+            client_id = None  # how login libraries say "signed out": 401, 403, or a redirect to the login
+        auth.client_id = client_id if client_id is None else self._checked(client_id)
 
     async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
         """Decide and issue for an identified `auth`; raises what strategy and issuer raise, and Forbidden."""
@@ -182,7 +188,7 @@ class AblyAuth(ByClientId):
 
     async def _tenants(self, request: web.Request) -> KeyRing:
         """The keys of the tenant of `request`; no traceback of a bad one shows it in a variable."""
-        found = await settled(self._key(request))  # type: ignore[operator, misc]
+        found = await self._key(request)  # type: ignore[operator, misc]
         if found is None:
             raise BadRequest("this request belongs to no tenant that this server knows")
         try:
@@ -192,17 +198,7 @@ class AblyAuth(ByClientId):
         found = None
         raise ValueError(problem)
 
-    async def _identified(self, request: web.Request) -> str | None:
-        try:
-            return await settled(self._identify(request))
-        except web.HTTPException as error:
-            if error.status >= 500:
-                raise
-            return None  # how login libraries say "signed out": 401, 403, or a redirect to the login page
-
-    def _checked(self, client_id: str | None) -> str | None:
-        if client_id is None:
-            return None
+    def _checked(self, client_id: str) -> str:
         if not isinstance(client_id, str):
             raise TypeError(
                 f"identify= returned {type(client_id).__name__}; return the client id as text, or None"

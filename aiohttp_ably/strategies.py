@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
-from ._calls import settled
+from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .capability import NOTHING, Capability, Operations
 from .carriers import Carrier, GrantCarrier
@@ -60,8 +60,8 @@ class Strategy:
             raise ValueError(f"on_denied={on_denied!r} is neither 'narrow' nor 'refuse'")
         if not isinstance(base, (Mapping, type(None))) and not callable(base):
             raise TypeError(f"base= is a capability or a function of the AuthRequest, got {base!r}")
-        self.authorize = authorize
-        self.base: Capability | Resolve = base if callable(base) else Capability(base)
+        self.authorize = asynchronous(authorize)
+        self.base = asynchronous(base) if callable(base) else Capability(base)
         self.on_denied = on_denied
         self.allow_wildcards = allow_wildcards
 
@@ -72,7 +72,9 @@ class Strategy:
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
         base = await self._base(auth)
-        held = (await self.held(auth)).without(*auth.drop)
+        held = await self.held(auth)
+        if auth.drop:
+            held = held.without(*auth.drop)
         trusted = base | held
         total, denied, allowed = trusted, NOTHING, NOTHING
         if missing := auth.asked - trusted:
@@ -109,7 +111,7 @@ class Strategy:
             asked = asked.plain()
         if not asked:
             return NOTHING
-        return await _answer(self.authorize(auth, asked), "authorize") & asked
+        return _answer(await self.authorize(auth, asked), "authorize") & asked
 
     async def held(self, auth: AuthRequest) -> Capability:
         """What the client is trusted to have already, beside its base."""
@@ -134,7 +136,7 @@ class Strategy:
     async def _base(self, auth: AuthRequest) -> Capability:
         if isinstance(self.base, Capability):
             return self.base
-        return await _answer(self.base(auth), "base=")
+        return _answer(await self.base(auth), "base=")
 
     def _keeps_nothing(self) -> UsageError:
         return UsageError(
@@ -156,11 +158,11 @@ class ServerDetermined(Strategy):
         if not callable(resolve):
             raise TypeError(f"ServerDetermined needs a function of the AuthRequest, got {resolve!r}")
         super().__init__(_nothing_more, base=base, on_denied=on_denied)
-        self.resolve = resolve
+        self.resolve = asynchronous(resolve)
 
     async def held(self, auth: AuthRequest) -> Capability:
         """The list."""
-        return await _answer(self.resolve(auth), "resolve")
+        return _answer(await self.resolve(auth), "resolve")
 
     def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
         """What is in the ask too."""
@@ -264,9 +266,8 @@ class ClientSigned(_Kept):
         return self.store.renew(auth, held | allowed)
 
 
-async def _answer(value: Awaitable[Asked] | Asked, name: str) -> Capability:
-    answer = await settled(value)
-    if not isinstance(answer, Mapping):
+def _answer(answer: Asked, name: str) -> Capability:
+    if not isinstance(answer, (dict, Mapping)):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
             " resource to operations, {} for nothing"

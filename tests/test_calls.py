@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
-from aiohttp_ably._calls import settled, within
+from aiohttp_ably._calls import asynchronous, within
 
 
 async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
@@ -98,4 +99,10 @@ async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
 
     future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     future.set_result(1)
-    assert [await settled(1), await settled(answer()), await settled(future)] == [1, 1, 1]
+
+    class Answer:
+        async def __call__(self) -> int:
+            return 1
+
+    functions = (lambda: 1, lambda: future, answer, lambda: answer(), partial(answer), Answer())
+    assert [await asynchronous(function)() for function in functions] == [1] * len(functions)
