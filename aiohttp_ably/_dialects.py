@@ -53,7 +53,10 @@ def read_query(url: URL) -> Params:
     for name, value in url.query.items():
         if "%" in value or "\ufffd" in value or "%" in name or "\ufffd" in name:
             return _read_pairs(raw, "query")
-        params.setdefault(name, []).append(value)
+        if name in params:
+            params[name].append(value)
+        else:
+            params[name] = [value]
     return params
 
 
@@ -194,7 +197,7 @@ def read_client_id(params: Params, header: str | None) -> str | None:
     """
     asked: str | None = None
     for value in (last(params, "clientId"), last(params, "client_id"), header and _from_base64(header)):
-        if is_absent(value) or value == asked:
+        if value is None or value in _ABSENT or value == asked:
             continue
         if not isinstance(value, str):
             raise BadRequest("clientId must be text")
@@ -214,8 +217,7 @@ def read_drop(params: Params) -> tuple[str, ...]:
 
 def last(params: Params, name: str) -> object:
     """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
-    values = params.get(name)
-    return values[-1] if values else None
+    return params[name][-1] if name in params else None
 
 
 def _too_many() -> BadRequest:

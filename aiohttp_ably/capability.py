@@ -62,11 +62,12 @@ class Capability(Mapping[str, frozenset[str]]):
     TypeError. For text from outside use `Capability.parse`.
     """
 
-    __slots__ = ("_index", "_operations", "_text")
+    __slots__ = ("_index", "_joined", "_operations", "_text")
 
     _operations: dict[str, frozenset[str]]
     _text: str | None
     _index: Index | Literal[False] | None
+    _joined: tuple[Capability, Capability] | None
 
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
@@ -75,10 +76,13 @@ class Capability(Mapping[str, frozenset[str]]):
 
     @classmethod
     def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
+        if not operations:
+            return NOTHING
         self = object.__new__(cls)
         self._operations = operations
         self._text = None
         self._index = False  # not made yet
+        self._joined = None
         return self
 
     @classmethod
@@ -121,9 +125,12 @@ class Capability(Mapping[str, frozenset[str]]):
 
         Raises InvalidCapability where `members` is not what `to_dict` gives.
         """
-        if not isinstance(members, dict) or not all(isinstance(named, list) for named in members.values()):
-            raise InvalidCapability("not a capability as it is kept: an object of lists of operations")
-        return cls._of({resource: frozenset(named) for resource, named in members.items() if named})
+        try:
+            if isinstance(members, dict) and {*map(type, members.values())} <= {list}:
+                return cls._of({resource: frozenset(named) for resource, named in members.items() if named})
+        except TypeError:  # an operation that is a list
+            pass
+        raise InvalidCapability("not a capability as it is kept: an object of lists of operations")
 
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
@@ -144,7 +151,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def covers(self, other: Capability) -> bool:
         """Whether everything `other` allows is allowed here too."""
-        return not (other - self)._operations
+        return other - self is NOTHING
 
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
@@ -184,13 +191,17 @@ class Capability(Mapping[str, frozenset[str]]):
             return self
         if not self._operations:
             return other
+        # What is kept is joined to the same base again and again.
+        if other._joined is not None and other._joined[0] is self:
+            return other._joined[1]
         merged = self._operations | other._operations
         if len(merged) < len(self._operations) + len(other._operations):
             for resource in self._operations.keys() & other._operations.keys():
                 merged[resource] = _join(self._operations[resource], other._operations[resource])
             if merged == self._operations:
                 return self
-        return self._of(merged)
+        other._joined = (self, self._of(merged))
+        return other._joined[1]
 
     def __sub__(self, other: Capability) -> Capability:
         """What is allowed here and not there. `*` less some operations stays `*`."""
@@ -205,13 +216,13 @@ class Capability(Mapping[str, frozenset[str]]):
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
-        return self._of(left) if left else NOTHING
+        return self._of(left)
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if type(other) is not Capability:
             return NotImplemented
-        if other._patterns is None and self.covers(other):
+        if other._patterns is None and other - self is NOTHING:
             return other
         both: dict[str, frozenset[str]] = {}
 
@@ -247,6 +258,9 @@ class Capability(Mapping[str, frozenset[str]]):
             return NotImplemented
         return self._operations == other._operations
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return Capability.from_dict, (self.to_dict(),)
+
     def __hash__(self) -> int:
         return hash(self.text)
 
@@ -257,8 +271,9 @@ class Capability(Mapping[str, frozenset[str]]):
         return f"Capability({self.text})"
 
 
-NOTHING = Capability._of({})
-"""The empty capability."""
+NOTHING = object.__new__(Capability)
+NOTHING._operations, NOTHING._text, NOTHING._index, NOTHING._joined = {}, "{}", None, None
+"""The empty capability. There is only this one, so `is NOTHING` says whether one is empty."""
 
 _EXAMPLE = '{"chat:1":["publish","subscribe"]}'
 
@@ -301,7 +316,7 @@ def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]
         )
     for resource, named in resources.items():
         operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
-        if not (operations <= OPERATIONS and _is_text(resource)):
+        if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
             _question(resource, operations)
         if operations:
             checked[resource] = _ALL if ALL in operations else operations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
+from binascii import b2a_base64
 from collections.abc import Iterable, Iterator
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -46,7 +46,7 @@ class ApiKey:
         """Base64 of HMAC-SHA256 over the UTF-8 of `text` (RSA9g)."""
         mac = self._keyed.copy()
         mac.update(text.encode())
-        return base64.b64encode(mac.finalize()).decode()
+        return b2a_base64(mac.finalize(), newline=False).decode()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ApiKey):

@@ -61,8 +61,6 @@ def denied_headers(denied: Capability) -> dict[str, str]:
 
     A client's parser of headers has its limits, so of very much only a part is named, and the rest counted.
     """
-    if not denied:
-        return {}
     named: dict[str, list[str]] = {}
     length = 2
     for resource, operations in denied.to_dict().items():

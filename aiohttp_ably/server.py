@@ -14,6 +14,7 @@ from aiosignal import Signal
 from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .by_client_id import ByClientId, KeyFor, Keys
+from .capability import NOTHING
 from .carriers import JWTCarrier
 from .control import Control
 from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, Unavailable, UsageError
@@ -108,7 +109,7 @@ class AblyAuth(ByClientId):
             response = json_response(
                 issued.body,
                 content_type=issued.content_type,
-                headers={**cors, **denied_headers(decision.denied)} if decision.denied else cors,
+                headers=cors if decision.denied is NOTHING else {**cors, **denied_headers(decision.denied)},
             )
             write_reply(auth, response)
         except AuthError as refusal:

@@ -102,8 +102,18 @@ class SessionStore:
     async def load(self, auth: AuthRequest) -> Capability:
         """What the session holds for this client id and key; another's entry counts as nothing."""
         session = await _session(auth)
-        held = self._read(session, auth)
-        if held and session[self.name]["key"] != auth.key.name:
+        entry = session.get(self.name)
+        if not isinstance(entry, dict) or entry.get("client") != auth.client_id:
+            return NOTHING
+        key = auth.keys.get(entry.get("key"))
+        if key is None:
+            return NOTHING
+        try:
+            held = Capability.from_dict(entry.get("capability"))
+        except InvalidCapability:
+            log.warning("the session's entry %r holds no capability; it counts as nothing", self.name)
+            return NOTHING
+        if key is not auth.key and held is not NOTHING:
             session[self.name] = _entry(auth, held)
         return held
 
@@ -116,18 +126,6 @@ class SessionStore:
         """Forget `resources`; a session that does not hold them is not touched."""
         held = await self.load(auth)
         return await self._write(auth, held, held.without(*resources))
-
-    def _read(self, session: aiohttp_session.Session, auth: AuthRequest) -> Capability:
-        entry = session.get(self.name)
-        if not isinstance(entry, dict) or entry.get("client") != auth.client_id:
-            return NOTHING
-        if auth.keys.get(entry.get("key")) is None:
-            return NOTHING
-        try:
-            return Capability.from_dict(entry.get("capability"))
-        except InvalidCapability:
-            log.warning("the session's entry %r holds no capability; it counts as nothing", self.name)
-            return NOTHING
 
     async def _write(self, auth: AuthRequest, held: Capability, kept: Capability) -> Capability:
         if kept != held:
@@ -157,12 +155,15 @@ def _request(auth: AuthRequest) -> web.Request:
 
 async def _session(auth: AuthRequest) -> aiohttp_session.Session:
     request = _request(auth)
-    if aiohttp_session.STORAGE_KEY not in request:
+    try:
+        return await aiohttp_session.get_session(request)
+    except RuntimeError:
+        if aiohttp_session.STORAGE_KEY in request:
+            raise
         raise UsageError(
             "SessionStore needs aiohttp-session: call aiohttp_session.setup(app, storage) before"
             " aiohttp_ably.setup(app, ...), so that ours runs inside it"
-        )
-    return await aiohttp_session.get_session(request)
+        ) from None
 
 
 async def _check_length(auth: AuthRequest, session: aiohttp_session.Session, members: dict[str, Any]) -> None:

@@ -71,26 +71,26 @@ class Strategy:
         Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
-        base = await self._base(auth)
+        base = self.base if isinstance(self.base, Capability) else await self._base(auth)
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)
         trusted = base | held
         total, denied, allowed = trusted, NOTHING, NOTHING
-        if missing := auth.asked - trusted:
+        if (missing := auth.asked - trusted) is not NOTHING:
             allowed = await self.check(auth, missing)
             total = trusted | allowed
             denied = missing.unmet_by(total)
-        if not total:
+        if total is NOTHING:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
                 " client connect before it asks",
                 auth.client_id,
             )
             raise Forbidden("nothing is granted to this client, and a token needs at least one right")
-        if denied and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
+        if denied is not NOTHING and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
-        if allowed:
+        if allowed is not NOTHING:
             check_length(total)
         kept = await self.keep(auth, held, allowed)
         if kept is not held:
@@ -109,7 +109,7 @@ class Strategy:
         """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
         if not self.allow_wildcards:
             asked = asked.plain()
-        if not asked:
+        if asked is NOTHING:
             return NOTHING
         return _answer(await self.authorize(auth, asked), "authorize") & asked
 
@@ -166,7 +166,10 @@ class ServerDetermined(Strategy):
 
     def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
         """What is in the ask too."""
-        return (total & auth.asked) or total if auth.asked else total
+        if auth.asked is NOTHING:
+            return total
+        both = total & auth.asked
+        return total if both is NOTHING else both
 
 
 class ClientStored(Strategy):
@@ -191,7 +194,7 @@ class _Kept(Strategy):
         """Change the store by what changed; nothing changed, nothing written."""
         if auth.drop:
             held = await self.store.remove(auth, auth.drop)
-        if allowed:
+        if allowed is not NOTHING:
             held = await self.store.add(auth, allowed)
         return held
 

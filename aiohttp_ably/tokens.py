@@ -12,7 +12,7 @@ import jwt
 from jwt.algorithms import HMACAlgorithm
 
 from . import _json
-from .capability import Capability
+from .capability import NOTHING, Capability
 from .errors import InvalidCapability, InvalidClientId, InvalidCredential, TooLarge
 from .keys import ApiKey, KeyRing
 
@@ -228,7 +228,7 @@ JWS.register_algorithm("HS256", _HS256(HMACAlgorithm.SHA256))
 
 
 def _check(capability: Capability, client_id: str | None) -> None:
-    if not capability:
+    if capability is NOTHING:
         raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
     if client_id is not None:
         checked_client_id(client_id)
