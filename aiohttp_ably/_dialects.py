@@ -105,12 +105,10 @@ def read_capability(params: Params) -> Capability:
         asked = parse_capability(value)
     for name in params:
         if "[" in name and (match := _NESTED.fullmatch(name)):
-            asked |= _nested(match["resource"], params[name])
+            asked = _also(asked, _nested(match["resource"], params[name]))
     if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
-        asked |= Capability.parse(dict.fromkeys(channels, operations))
-    if len(asked) > MAX_RESOURCES:
-        raise _too_many()
+        asked = _also(asked, Capability.parse(dict.fromkeys(channels, operations)))
     return asked
 
 
@@ -218,6 +216,12 @@ def read_drop(params: Params) -> tuple[str, ...]:
 def last(params: Params, name: str) -> object:
     """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
     return params[name][-1] if name in params else None
+
+
+def _also(asked: Capability, more: Capability) -> Capability:
+    if len(asked := asked | more) > MAX_RESOURCES:
+        raise _too_many()
+    return asked
 
 
 def _too_many() -> BadRequest:

@@ -56,7 +56,7 @@ class AuthRequest:
     requested_client_id: str | None = None
     strict: bool | None = None
     wants_jwt: bool = False
-    params: Mapping[str, object] = field(default_factory=dict, repr=False)
+    sent: Params = field(default_factory=dict, repr=False)
 
     client_id: str | None = None
     keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # known once identified
@@ -64,9 +64,14 @@ class AuthRequest:
 
     grant: Grant | None = field(default=None, repr=False)
     carried_by_token: bool = False
-    token_claims: Mapping[str, object] = field(default_factory=dict, repr=False)
+    token_claims: Mapping[str, object] | None = field(default=None, repr=False)
     session_changed: bool = False
     reply: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """All that the client sent in query and body, by name; of what came several times, the last."""
+        return {name: values[-1] for name, values in self.sent.items()}
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -100,7 +105,7 @@ class AuthRequest:
     def ask(self, params: Params) -> None:
         """Take `params` for what the client asks, beside the headers already here."""
         headers = self.headers
-        self.params = {name: values[-1] for name, values in params.items()}
+        self.sent = params
         if "Ably-Capability" in headers and is_absent(last(params, "capability")):
             params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
         self.asked = read_capability(params)

@@ -145,7 +145,7 @@ class JWTIssuer(_Timed):
             issued=issued,
             expires=expires,
             revocation_key=self.revocation_key(auth) if self.revocation_key else None,
-            claims={**claims, **auth.token_claims},
+            claims={**claims, **(auth.token_claims or {})},
         )
         if len(token) > self.budget:
             if auth.carried_by_token:

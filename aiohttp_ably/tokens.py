@@ -55,11 +55,6 @@ def check_length(capability: Capability) -> None:
         )
 
 
-def new_nonce() -> str:
-    """32 random characters; Ably asks for at least 16 (RSA9c)."""
-    return os.urandom(16).hex()
-
-
 def token_request_mac(
     key: ApiKey,
     *,
@@ -126,7 +121,9 @@ def sign_token_request(
     and InvalidClientId when the client id is not one.
     """
     _check(capability, client_id)
-    text, nonce = capability.text, nonce or new_nonce()
+    text = capability.text
+    if nonce is None:
+        nonce = os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
     mac = token_request_mac(
         key, ttl=ttl, capability=text, client_id=client_id, timestamp=timestamp, nonce=nonce
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import msgpack
 from aiohttp_ably import ApiKey, Capability
 from aiohttp_ably.sandbox import Sandbox
 from aiohttp_ably.sandbox.wire import Action, Flag
-from aiohttp_ably.tokens import new_nonce, sign_jwt, token_request_mac
+from aiohttp_ably.tokens import sign_jwt, token_request_mac
 
 KEY = "app1.key1:secret-of-the-first-key"
 NAME = "app1.key1"
@@ -29,7 +30,7 @@ def signed(sandbox: Sandbox, key: str = KEY, **changes: Any) -> dict[str, Any]:
     request = {
         "keyName": api_key.name,
         "timestamp": sandbox.clock.now(),
-        "nonce": new_nonce(),
+        "nonce": secrets.token_hex(16),
         "capability": '{"*":["*"]}',
     } | changes
     request = {name: value for name, value in request.items() if value is not ...}
