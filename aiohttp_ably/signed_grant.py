@@ -24,7 +24,8 @@ from .keys import KeyRing
 _MIN_SECRET = 16
 _MAX_PAYLOAD = 1 << 20
 _PLAIN, _DEFLATED, _ENCRYPTED = "j", "z", "e"
-_REMEMBERED = 256
+REMEMBERED = 256
+"""How many grants that were verified are known."""
 _SHORT = 1024  # characters; what is longer may hold many resources, and is not remembered
 
 
@@ -73,7 +74,7 @@ class SignedGrants:
         self.lifetime = int(lifetime.total_seconds())
         self.limit = int(limit.total_seconds())
         self._fernet = MultiFernet([_fernet(one) for one in self._secrets]) if encrypt else None
-        self._opened = lru_cache(maxsize=_REMEMBERED)(self._open)
+        self._opened = lru_cache(maxsize=REMEMBERED)(self._open)
 
     def sign(
         self,

@@ -17,7 +17,17 @@ from apps import BASE, KEY, OTHER_KEY, SECRET, Client, ask, error, granted, make
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttp_ably import Capability, ClientSigned, GrantCarrier, InvalidCredential, KeyRing, SignedGrants
+from aiohttp_ably import (
+    AuthRequest,
+    Capability,
+    ClientSigned,
+    GrantCarrier,
+    InvalidCredential,
+    JWTCarrier,
+    KeyRing,
+    SignedGrants,
+    sign_jwt,
+)
 
 RING = KeyRing([KEY])
 NAME = RING.newest.name
@@ -108,6 +118,38 @@ def test_a_grant_that_is_known_is_judged_anew(encrypt: bool, size: int) -> None:
             grants.verify(text, client_id, ring, now=now)
     with pytest.raises(InvalidCredential):
         grants.verify(text[:-1] + ("A" if text[-1] != "A" else "B"), "alice", RING, now=NOW)
+
+
+@pytest.mark.parametrize("size", [1, 100])
+async def test_a_jwt_that_is_known_is_judged_anew(size: int) -> None:
+    carrier, capability = JWTCarrier(), Capability({f"chat:{n}": ["publish"] for n in range(size)})
+    issuing = AuthRequest(client_id="alice", keys=RING, now=NOW)
+    carrier.renew(issuing, capability)
+    token = sign_jwt(
+        RING.newest,
+        capability=capability,
+        client_id="alice",
+        issued=int(NOW),
+        expires=int(NOW) + DAY,
+        claims=issuing.token_claims,
+    )
+
+    async def held(client_id: str, keys: KeyRing, now: float, text: str) -> Capability:
+        return await carrier.load(
+            AuthRequest(client_id=client_id, keys=keys, now=now, sent={"token": [text]})
+        )
+
+    changed = token[:-2] + ("A" if token[-2] != "A" else "B") + token[-1]
+    for client_id, ring, now, text, expected in (
+        ("alice", RING, NOW, token, capability),
+        ("alice", RING, NOW + DAY - 1, token, capability),
+        ("bob", RING, NOW, token, Capability()),
+        ("alice", KeyRing([OTHER_KEY]), NOW, token, Capability()),
+        ("alice", RING, NOW + DAY, token, Capability()),
+        ("alice", RING, NOW, changed, Capability()),
+        ("alice", RING, NOW, token, capability),
+    ):
+        assert await held(client_id, ring, now, text) == expected
 
 
 @pytest.mark.parametrize("encrypt", [False, True])

@@ -179,6 +179,17 @@ def test_a_jwt_says_what_was_signed() -> None:
     assert (claims.capability, claims.client_id, claims.key_name) == (LOBBY, "zoë", "app1.key1")
 
 
+@given(fields, st.dictionaries(text.map("ably.channel.{}".format), text))
+def test_a_jwt_is_read_by_another_library(given_fields: dict[str, Any], claims: dict[str, str]) -> None:
+    capability, client_id = given_fields["capability"], given_fields["client_id"]
+    token = sign_jwt(
+        ApiKey(KEY), capability=capability, client_id=client_id, issued=1, expires=2, claims=claims
+    )
+    payload = jwt.decode(token, KEY.partition(":")[2], algorithms=["HS256"], options={"verify_exp": False})
+    whose = {} if client_id is None else {"x-ably-clientId": client_id}
+    assert payload == {"iat": 1, "exp": 2, "x-ably-capability": capability.text, **whose, **claims}
+
+
 def test_claims_may_not_replace_those_of_the_server() -> None:
     with pytest.raises(ValueError, match="x-ably-clientId"):
         sign_jwt(
