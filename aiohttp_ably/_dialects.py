@@ -193,16 +193,24 @@ def read_client_id(params: Params, header: str | None) -> str | None:
 
     In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
     """
-    asked: str | None = None
-    for value in (last(params, "clientId"), last(params, "client_id"), header and _from_base64(header)):
-        if value is None or value in _ABSENT or value == asked:
-            continue
-        if not isinstance(value, str):
-            raise BadRequest("clientId must be text")
-        if asked is not None:
-            raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
-        asked = value
+    asked = None
+    if "clientId" in params:
+        asked = _client_id(last(params, "clientId"), asked)
+    if "client_id" in params:
+        asked = _client_id(last(params, "client_id"), asked)
+    if header:
+        asked = _client_id(_from_base64(header), asked)
     return asked
+
+
+def _client_id(value: object, asked: str | None) -> str | None:
+    if is_absent(value):
+        return asked
+    if not isinstance(value, str):
+        raise BadRequest("clientId must be text")
+    if asked is not None and value != asked:
+        raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
+    return value
 
 
 def read_drop(params: Params) -> tuple[str, ...]:

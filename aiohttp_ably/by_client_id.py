@@ -104,7 +104,7 @@ class ByClientId:
         tell: bool,
         change: Callable[[AuthRequest], Coroutine[Any, Any, Capability]],
     ) -> Capability:
-        store = getattr(self.strategy, "store", None)
+        store = self.strategy.store
         if store is not None and not store.keyed_by_client:
             raise UsageError(
                 f"{type(store).__name__} has what a client holds only within that client's own request:"

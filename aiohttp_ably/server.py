@@ -111,7 +111,8 @@ class AblyAuth(ByClientId):
                 content_type=issued.content_type,
                 headers=cors if decision.denied is NOTHING else {**cors, **denied_headers(decision.denied)},
             )
-            write_reply(auth, response)
+            if auth.reply:
+                write_reply(auth, response)
         except AuthError as refusal:
             await self.events.refused(auth, refusal, time.perf_counter() - began)
             return error_response(refusal, headers=cors)
@@ -180,7 +181,7 @@ class AblyAuth(ByClientId):
             await asyncio.wait([self._keeping_clock])
         await self.issuer.close()
         await self._control.close()
-        if close := getattr(getattr(self.strategy, "store", None), "close", None):
+        if close := getattr(self.strategy.store, "close", None):
             await close()
 
     async def _answer(self, auth: AuthRequest) -> tuple[Issued, Decision]:

@@ -37,11 +37,15 @@ class Decision(NamedTuple):
 class Strategy:
     """The one rule. What differs is where the client's part is held: `held`, `keep`, `grant`, `withdraw`.
 
+    A strategy without a `store` keeps nothing.
+
     `authorize(auth, asked)` gets what must be checked and returns the part that is allowed. `base` is what
     every client has without asking: a capability, or a function of the AuthRequest. `on_denied` says what a
     denied ask does: "narrow" leaves it out of the token, "refuse" answers 401 with 40160. With
     `allow_wildcards` patterns and unusual names are passed on to `authorize`, not denied outright.
     """
+
+    store: CapabilityStore | None = None
 
     def __init__(
         self,
@@ -92,9 +96,10 @@ class Strategy:
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
         if allowed is not NOTHING:
             check_length(total)
-        kept = await self.keep(auth, held, allowed)
-        if kept is not held:
-            total = base | kept | allowed
+        if self.store is not None:
+            kept = await self.keep(auth, held, allowed)
+            if kept is not held:
+                total = base | kept | allowed
         return Decision(self.narrowed(auth, total), denied)
 
     async def capability(self, auth: AuthRequest) -> Capability:
@@ -118,8 +123,8 @@ class Strategy:
         return NOTHING
 
     async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
-        """Keep the outcome of a request; returns what is held then."""
-        return held
+        """Keep the outcome of a request in the store; returns what is held then."""
+        raise self._keeps_nothing()
 
     async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
         """Let the client hold `capability` too; returns what it holds then, without its base."""
