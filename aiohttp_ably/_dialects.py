@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import base64
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,8 @@ Params = dict[str, list[object]]
 """What was sent, by name, in the order it was sent."""
 
 MAX_PARAMS = 4096
+CLIENT_ID_HEADER = "X-Ably-ClientId"
+_CLIENT_ID_NAMES = ("clientId", "client_id", CLIENT_ID_HEADER)
 _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
@@ -99,10 +100,7 @@ def read_capability(params: Params) -> Capability:
 
     `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
     """
-    asked = NOTHING
-    value = last(params, "capability")
-    if not is_absent(value):
-        asked = parse_capability(value)
+    asked = parse_capability(params["capability"][-1]) if "capability" in params else NOTHING
     for name in params:
         if "[" in name and (match := _NESTED.fullmatch(name)):
             asked = _also(asked, _nested(match["resource"], params[name]))
@@ -114,21 +112,25 @@ def read_capability(params: Params) -> Capability:
 
 def parse_capability(value: object) -> Capability:
     """One capability: an object, JSON text, or the text Python makes of a dict."""
-    if not isinstance(value, str):
-        if isinstance(value, Mapping):
-            return _in_particular(Capability.parse(value))
-        raise InvalidCapability("capability must be a JSON object, or its text")
-    if value == "[object Object]":
-        raise InvalidCapability(
-            "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
-            " give it to authorize() as a token param"
-        )
-    return _parsed(value) if len(value) <= _REMEMBERED else _parsed.__wrapped__(value)
+    if isinstance(value, str):
+        return _parsed(value) if len(value) <= _REMEMBERED else _parsed.__wrapped__(value)
+    if isinstance(value, Mapping):
+        return _in_particular(Capability.parse(value))
+    if value is None:
+        return NOTHING
+    raise InvalidCapability("capability must be a JSON object, or its text")
 
 
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Capability:
     """Remembered where it is short, since clients send the same again with every renewal."""
+    if text in _ABSENT:
+        return NOTHING
+    if text == "[object Object]":
+        raise InvalidCapability(
+            "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
+            " give it to authorize() as a token param"
+        )
     if text.startswith(("{'", '{"')) and "'" in text:
         literal = _python_literal(text)
         if literal is not None:
@@ -188,29 +190,21 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
     raise BadRequest(f"ttl {text[:50]!r} is not a number of milliseconds such as 3600000")
 
 
-def read_client_id(params: Params, header: str | None) -> str | None:
-    """The client id asked for, under every name it goes by; raises BadRequest where two differ.
-
-    In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
-    """
-    asked = None
-    if "clientId" in params:
-        asked = _client_id(last(params, "clientId"), asked)
-    if "client_id" in params:
-        asked = _client_id(last(params, "client_id"), asked)
-    if header:
-        asked = _client_id(_from_base64(header), asked)
+def read_client_id(params: Params) -> str | None:
+    """The client id asked for, under every name it goes by; raises BadRequest where two differ."""
+    asked: str | None = None
+    for name in _CLIENT_ID_NAMES:
+        if name not in params:
+            continue
+        value = params[name][-1]
+        if value is None or value in _ABSENT or value == asked:
+            continue
+        if not isinstance(value, str):
+            raise BadRequest("clientId must be text")
+        if asked is not None:
+            raise BadRequest(f"clientId and client_id (or {CLIENT_ID_HEADER}) differ; send one client id")
+        asked = value
     return asked
-
-
-def _client_id(value: object, asked: str | None) -> str | None:
-    if is_absent(value):
-        return asked
-    if not isinstance(value, str):
-        raise BadRequest("clientId must be text")
-    if asked is not None and value != asked:
-        raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
-    return value
 
 
 def read_drop(params: Params) -> tuple[str, ...]:
@@ -234,13 +228,6 @@ def _also(asked: Capability, more: Capability) -> Capability:
 
 def _too_many() -> BadRequest:
     return BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
-
-
-def _from_base64(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:
-        raise BadRequest("X-Ably-ClientId must be a client id in base64") from None
 
 
 def _names(params: Params, name: str, *, split: bool = False) -> list[str]:

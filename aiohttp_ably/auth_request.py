@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ._dialects import (
+    CLIENT_ID_HEADER,
     Params,
     is_absent,
     last,
@@ -108,6 +110,8 @@ class AuthRequest:
         self.sent = params
         if "Ably-Capability" in headers and is_absent(last(params, "capability")):
             params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
+        if CLIENT_ID_HEADER in headers:
+            params = params | {CLIENT_ID_HEADER: [_header_client_id(headers[CLIENT_ID_HEADER])]}
         self.asked = read_capability(params)
         if "drop" in params:
             self.drop = read_drop(params)
@@ -117,7 +121,7 @@ class AuthRequest:
                 )
         if "ttl" in params:
             self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
-        self.requested_client_id = read_client_id(params, headers.get("X-Ably-ClientId"))
+        self.requested_client_id = read_client_id(params)
         if (prefer := headers.get("Prefer")) and (match := _HANDLING.search(prefer)):
             self.strict = match[1].lower() == "strict"
         if accept := headers.get("Accept"):
@@ -178,6 +182,14 @@ def _header_capability(text: str) -> str:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise BadRequest("Ably-Capability is not percent-encoded UTF-8") from None
+
+
+def _header_client_id(text: str) -> str:
+    """The client id that ably-java sends beside the params, in base64 (RSA7e2)."""
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        raise BadRequest(f"{CLIENT_ID_HEADER} must be a client id in base64") from None
 
 
 def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:

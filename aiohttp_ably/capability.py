@@ -72,7 +72,20 @@ class Capability(Mapping[str, frozenset[str]]):
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
             return resources  # immutable, and its text and index may be at hand
-        return cls._of(_from_code(resources or {}))
+        checked: dict[str, frozenset[str]] = {}
+        if resources is None:
+            return NOTHING
+        if type(resources) is not dict and not isinstance(resources, Mapping):
+            raise TypeError(
+                f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
+            )
+        for resource, named in resources.items():
+            operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
+            if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
+                _question(resource, operations)
+            if operations:
+                checked[resource] = _ALL if ALL in operations else operations
+        return cls._of(checked)
 
     @classmethod
     def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
@@ -306,21 +319,6 @@ def _is_text(value: object) -> bool:
         return isinstance(value, str) and (value.isascii() or bool(value.encode()))
     except UnicodeEncodeError:
         return False
-
-
-def _from_code(resources: Mapping[str, Operations]) -> dict[str, frozenset[str]]:
-    checked: dict[str, frozenset[str]] = {}
-    if type(resources) is not dict and not isinstance(resources, Mapping):
-        raise TypeError(
-            f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
-        )
-    for resource, named in resources.items():
-        operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
-        if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
-            _question(resource, operations)
-        if operations:
-            checked[resource] = _ALL if ALL in operations else operations
-    return checked
 
 
 def _question(resource: str, operations: frozenset[str]) -> None:

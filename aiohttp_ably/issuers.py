@@ -13,11 +13,9 @@ from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
 from .tokens import (
-    MAX_ANSWER,
     MAX_REVOCABLE_TTL,
     MAX_TTL,
     MIN_TTL,
-    TokenRequest,
     sign_jwt,
     sign_token_request,
 )
@@ -29,18 +27,8 @@ JWT = "application/jwt"
 class Issued(NamedTuple):
     """An answer to an SDK: the JSON of a TokenRequest or TokenDetails, or a bare token, and its type."""
 
-    text: str
+    body: bytes
     content_type: str = JSON
-
-    @property
-    def body(self) -> bytes:
-        """What goes on the wire; raises TooLarge over what SDKs read."""
-        body = self.text.encode()
-        if len(body) > MAX_ANSWER:
-            raise TooLarge(
-                f"the answer is over the {MAX_ANSWER} bytes that SDKs read; grant patterns, or less"
-            )
-        return body
 
 
 class Issuer(Protocol):
@@ -95,17 +83,14 @@ class TokenRequestIssuer(_Timed):
 
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
         """A TokenRequest with exactly the members that every SDK takes."""
-        return Issued(self.sign(auth, capability).to_json())
-
-    def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
-        """The TokenRequest itself."""
-        return sign_token_request(
+        signed = sign_token_request(
             auth.key,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.life(auth),
             timestamp=int(auth.now * 1000),
         )
+        return Issued(signed.to_json().encode())
 
 
 Claims = Callable[[AuthRequest], Mapping[str, object] | Awaitable[Mapping[str, object]]]
@@ -155,7 +140,7 @@ class JWTIssuer(_Timed):
                 )
             return await self._fallback.issue(auth, capability)
         if auth.wants_jwt:
-            return Issued(token, JWT)
+            return Issued(token.encode(), JWT)
         details = {
             "token": token,
             "keyName": auth.key.name,
@@ -165,7 +150,7 @@ class JWTIssuer(_Timed):
         }
         if auth.client_id is not None:
             details["clientId"] = auth.client_id
-        return Issued(_json.dumps(details))
+        return Issued(_json.dumps(details).encode())
 
 
 class TokenDetailsIssuer(_Timed):
@@ -190,14 +175,14 @@ class TokenDetailsIssuer(_Timed):
         """The TokenDetails Ably gives for our TokenRequest (RSA8e); raises Unavailable where it does not."""
         from ably import AblyException, AblyRest
 
-        signed = self._request.sign(auth, capability)
+        signed = _json.loads((await self._request.issue(auth, capability)).body)
         if self._rest is None:
             # No credential: the SDK wants one to begin with, and each request is signed.
             self._rest = AblyRest(token="none", **self._options)  # noqa: S106
         try:
             # Not the SDK's request_token(): it reads a capability with an apostrophe in it wrong.
             answer = await self._rest.http.post(
-                f"/keys/{auth.key.name}/requestToken", body=signed.to_dict(), skip_auth=True
+                f"/keys/{auth.key.name}/requestToken", body=signed, skip_auth=True
             )
         except AblyException as error:
             raise Unavailable(f"Ably gave no token (its code {error.code})") from error
@@ -206,7 +191,7 @@ class TokenDetailsIssuer(_Timed):
             raise Unavailable("Ably's answer has no token in it")
         names = ("token", "keyName", "issued", "expires", "capability", "clientId")
         members = {name: details[name] for name in names if details.get(name) is not None}
-        return Issued(_json.dumps(members))
+        return Issued(_json.dumps(members).encode())
 
     async def close(self) -> None:
         """Close the SDK's connections."""

@@ -17,14 +17,14 @@ from .by_client_id import ByClientId, KeyFor, Keys
 from .capability import NOTHING
 from .carriers import JWTCarrier
 from .control import Control
-from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, Unavailable, UsageError
+from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, TooLarge, Unavailable, UsageError
 from .events import AuthEvent, Events
 from .issuers import Issued, Issuer, JWTIssuer, TokenDetailsIssuer
 from .keys import KeyRing
 from .origins import METHODS, Origins, preflight
 from .responses import denied_headers, error_response, json_response, refused, write_reply
 from .strategies import ClientSigned, Decision, Strategy
-from .tokens import checked_client_id
+from .tokens import MAX_ANSWER, checked_client_id
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class AblyAuth(ByClientId):
             if request.method not in ("GET", "POST"):
                 return _without_token(request, cors)
             auth = await AuthRequest.read(request)
-            issued, decision = await self.dependable(self._answer(auth))
+            issued, decision = await self.dependable(self.issue(auth))
             response = json_response(
                 issued.body,
                 content_type=issued.content_type,
@@ -158,13 +158,23 @@ class AblyAuth(ByClientId):
         auth.client_id = client_id if client_id is None else self._checked(client_id)
 
     async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
-        """Decide and issue for an identified `auth`; raises what strategy and issuer raise, and Forbidden."""
+        """Decide and issue for `auth`, whose request it is known or not.
+
+        Raises what strategy and issuer raise, and Forbidden; TooLarge over what SDKs read.
+        """
+        if auth.keys is None:
+            await self.identify(auth)
         if auth.client_id is None and not self.anonymous:
             raise Forbidden("signed out: sign in first, then ask for a token")
         if auth.requested_client_id not in (None, auth.client_id):
             raise Forbidden(f"client id {auth.requested_client_id[:100]!r} is not that of the signed-in user")
         decision = await self.strategy.decide(auth)
-        return await self.issuer.issue(auth, decision.capability), decision
+        issued = await self.issuer.issue(auth, decision.capability)
+        if len(issued.body) > MAX_ANSWER:
+            raise TooLarge(
+                f"the answer is over the {MAX_ANSWER} bytes that SDKs read; grant patterns, or less"
+            )
+        return issued, decision
 
     async def start(self, clock_sync: float | None) -> None:
         """Compare our clock with Ably's, now and every `clock_sync` seconds; called when the app starts."""
@@ -183,10 +193,6 @@ class AblyAuth(ByClientId):
         await self._control.close()
         if close := getattr(self.strategy.store, "close", None):
             await close()
-
-    async def _answer(self, auth: AuthRequest) -> tuple[Issued, Decision]:
-        await self.identify(auth)
-        return await self.issue(auth)
 
     async def _tenants(self, request: web.Request) -> KeyRing:
         """The keys of the tenant of `request`; no traceback of a bad one shows it in a variable."""

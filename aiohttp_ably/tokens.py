@@ -21,6 +21,8 @@ MAX_ANSWER = 128 * 1024
 """The most that an Ably SDK reads of an answer, in bytes."""
 _MAX_CAPABILITY = MAX_ANSWER - 4096
 
+_ALL_RIGHTS = "an empty capability is not signed: Ably would give all rights of the key"
+
 MIN_TTL = 60_000
 """The shortest life that a client may ask for, in milliseconds."""
 MAX_TTL = 24 * 3_600_000
@@ -121,7 +123,10 @@ def sign_token_request(
     Raises InvalidCapability when the capability is empty, since Ably takes that for all rights of the key,
     and InvalidClientId when the client id is not one.
     """
-    _check(capability, client_id)
+    if capability is NOTHING:
+        raise InvalidCapability(_ALL_RIGHTS)
+    if client_id is not None:
+        checked_client_id(client_id)
     text = capability.text
     if nonce is None:
         nonce = os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
@@ -174,7 +179,10 @@ def sign_jwt(
     (`ably.limits.publish.perAttachment.maxRate.<name>`), your own. Raises ValueError when they
     would replace one of ours, and what `sign_token_request` raises.
     """
-    _check(capability, client_id)
+    if capability is NOTHING:
+        raise InvalidCapability(_ALL_RIGHTS)
+    if client_id is not None:
+        checked_client_id(client_id)
     if taken := _OUR_CLAIMS & (claims or {}).keys():
         raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server does")
     payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
@@ -241,13 +249,6 @@ def _segment(text: str) -> str:
 def _url_safe(text: str) -> str:
     """Base64 as a JWT has it (RFC 7515, section 2)."""
     return text.rstrip("=").replace("+", "-").replace("/", "_")
-
-
-def _check(capability: Capability, client_id: str | None) -> None:
-    if capability is NOTHING:
-        raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
-    if client_id is not None:
-        checked_client_id(client_id)
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:
