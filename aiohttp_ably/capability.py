@@ -179,7 +179,8 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def plain(self) -> Capability:
         """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
-        return self._of({name: allowed for name, allowed in self._operations.items() if is_plain(name)})
+        kept = {name: allowed for name, allowed in self._operations.items() if is_plain(name)}
+        return self if len(kept) == len(self._operations) else self._of(kept)
 
     def without(self, *resources: str) -> Capability:
         """What is left when `resources`, and all they contain, are given back.
@@ -195,7 +196,7 @@ class Capability(Mapping[str, frozenset[str]]):
             # Only a pattern can be cut in two; a plain name is given back whole or not at all.
             if not (_is_given_back(held, resources) if held.is_pattern else given_back.operations(text)):
                 kept[text] = allowed
-        return self if len(kept) == len(self) else self._of(kept)
+        return self if len(kept) == len(self._operations) else self._of(kept)
 
     def __or__(self, other: Capability) -> Capability:
         if type(other) is not Capability:
@@ -235,7 +236,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if type(other) is not Capability:
             return NotImplemented
-        if other._patterns is None and other - self is NOTHING:
+        if other._patterns is None and (other is self or other - self is NOTHING):
             return other
         both: dict[str, frozenset[str]] = {}
 
