@@ -92,7 +92,7 @@ def setup(
     )
     app[_ABLY] = ably
     app.middlewares.append(_middleware(ably))
-    app.on_response_prepare.append(_write)
+    app.on_response_prepare.append(_writer(ably))
     app.cleanup_ctx.append(_running(ably, clock_sync))
     if path is not None:
         app.router.add_route("*", path, ably.handler)
@@ -230,6 +230,7 @@ def get_auth(request: web.Request) -> ClientAuth:
     known: dict[AblyAuth, ClientAuth] = request.setdefault(_AUTH, {})
     if ably not in known:
         known[ably] = ClientAuth(ably, request)
+        ably.is_asked = True
     return known[ably]
 
 
@@ -282,19 +283,25 @@ def _middleware(ably: AblyAuth) -> Middleware:
             response = error
             raise
         finally:
-            # Every request of the app comes here, so a missing key is looked for without its KeyError.
-            if _AUTH in iter(request) and (auth := request[_AUTH].get(ably)):
+            if ably.is_asked and (auth := _known(request, ably)):
                 auth._handled_by(response)
         return response
 
     return ably_middleware
 
 
-async def _write(request: web.Request, response: web.StreamResponse) -> None:
-    if _AUTH in iter(request) and _SENT not in request:  # else an app above, set up too, has written
-        for auth in request[_AUTH].values():
+def _writer(ably: AblyAuth) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    async def write(request: web.Request, response: web.StreamResponse) -> None:
+        if ably.is_asked and (auth := _known(request, ably)):
             auth._write(response)
-    request[_SENT] = True
+        request[_SENT] = True
+
+    return write
+
+
+def _known(request: web.Request, ably: AblyAuth) -> ClientAuth | None:
+    # Every request of the app comes here, so a missing key is looked for without its KeyError.
+    return request[_AUTH].get(ably) if _AUTH in iter(request) else None
 
 
 def _running(

@@ -85,6 +85,8 @@ class AblyAuth(ByClientId):
         if problems:
             raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
         self.events = Events()
+        self.is_asked = False
+        """Whether any handler has asked yet what its client may do."""
         self._keeping_clock: asyncio.Task[None] | None = None
         self._identify = asynchronous(identify)
         self.strategy = strategy
