@@ -2,9 +2,9 @@
 
 All apps of aiohttp run in one process, since two processes that do the same differ by more than some of the
 figures: by where their memory happens to lie. Others have processes of their own. All are loaded one after
-another, in several rounds; a figure is the median of its rounds. The servers have one core and the load
-another, where there are two. The time that a server's process spent for a request tells the same where others
-use the machine too.
+another, a second at a time, in several rounds; a figure is the median of its rounds, and a ratio the median of
+those within a round, so that what else the machine does weighs on both sides. The servers have one core and
+the load another, where there are two.
 """
 
 from __future__ import annotations
@@ -98,11 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         headers = {case: _prepare(servers[case.server].port, case) for case in cases}
         figures: dict[Case, list[Figure]] = {case: [] for case in cases}
         for number in range(-1, options.rounds):  # the first to warm up
-            for case in cases:
-                seconds = options.seconds if number >= 0 else 1
-                figure = _measure(servers[case.server], case, headers[case], seconds)
-                if number >= 0:
-                    figures[case].append(figure)
+            parts: dict[Case, list[Figure]] = {case: [] for case in cases}
+            for _ in range(options.seconds if number >= 0 else 1):
+                for case in cases:
+                    parts[case].append(_measure(servers[case.server], case, headers[case]))
+            if number >= 0:
+                for case in cases:
+                    figures[case].append(_together(parts[case]))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     text = _report(figures)
     print(text)
@@ -112,10 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(server: Server, case: Case, headers: Mapping[str, str], seconds: float) -> Figure:
+def _measure(server: Server, case: Case, headers: Mapping[str, str]) -> Figure:
+    """A second of load."""
     before = server.cpu_seconds()
-    rate = requests_per_second(server.port, case.path, headers, seconds)
-    return Figure(rate, (server.cpu_seconds() - before) / (rate * seconds) * 1e6)
+    rate = requests_per_second(server.port, case.path, headers, seconds=1)
+    return Figure(rate, (server.cpu_seconds() - before) / rate * 1e6)
+
+
+def _together(parts: list[Figure]) -> Figure:
+    rate = statistics.fmean(part.rate for part in parts)
+    return Figure(rate, sum(part.rate * part.cost for part in parts) / (rate * len(parts)))
 
 
 def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
@@ -198,8 +206,11 @@ def _report(figures: dict[Case, list[Figure]]) -> str:
         cells = [case.label, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{cost:,.0f}"]
         reference = next((one for one in medians if (one.server, one.path) == (case.of, case.path)), None)
         if reference:
-            ratio = rate / medians[reference].rate
-            by_cost = medians[reference].cost / cost if cost else 0.0
+            pairs = list(zip(figures[case], figures[reference], strict=True))
+            ratio = statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
+            by_cost = statistics.median(
+                theirs.cost / ours.cost if ours.cost else 0.0 for ours, theirs in pairs
+            )
             cells += [f"{ratio:.2f}", f"{by_cost:.2f}", reference.label]
             if case.target:
                 cells.append(f"{case.target:g}: {'met' if ratio >= case.target else 'missed'}")
@@ -220,7 +231,7 @@ def _median(figures: list[Figure]) -> Figure:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is loaded (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="and for how long (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=2, help="and for how many seconds (%(default)s)")
     parser.add_argument("--only", nargs="*", default=[], help="only rows whose label has one of these in it")
     parser.add_argument("--output", type=Path, help="a file for the Markdown too")
     return parser
