@@ -168,11 +168,13 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
-        lacking = (self - held)._operations
+        lacking = self - held
+        if lacking is NOTHING:
+            return NOTHING
         return self._of(
             {
                 name: wanted
-                for name, wanted in lacking.items()
+                for name, wanted in lacking._operations.items()
                 if ALL not in wanted or not held.operations(name)
             }
         )
@@ -230,7 +232,7 @@ class Capability(Mapping[str, frozenset[str]]):
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
-        return self._of(left)
+        return self._of(left) if left else NOTHING
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
