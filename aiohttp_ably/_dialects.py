@@ -102,8 +102,9 @@ def read_capability(params: Params) -> Capability:
     """
     asked = parse_capability(params["capability"][-1]) if "capability" in params else NOTHING
     for name in params:
-        if "[" in name and (match := _NESTED.fullmatch(name)):
-            asked = _also(asked, _nested(match["resource"], params[name]))
+        if "[" in name:
+            asked = _also(asked, _nested(params))
+            break
     if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
         asked = _also(asked, Capability.parse(dict.fromkeys(channels, operations)))
@@ -165,10 +166,14 @@ def _python_literal(text: str) -> dict[str, object] | None:
     return dict(pairs)
 
 
-def _nested(resource: str, values: list[object]) -> Capability:
+def _nested(params: Params) -> Capability:
     """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
-    operations = [value for value in values if value != ""]
-    return Capability.parse({resource: operations}) if operations else NOTHING
+    resources: dict[str, list[object]] = {}
+    for name, values in params.items():
+        if match := _NESTED.fullmatch(name):
+            resources[match["resource"]] = [value for value in values if value != ""]
+    resources = {resource: operations for resource, operations in resources.items() if operations}
+    return Capability.parse(resources) if resources else NOTHING
 
 
 def read_ttl(params: Params, *, seconds: bool) -> int | None:

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
-import sys
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
 from typing import Literal, final
 
 from . import _json
+from ._operations import ALL as ALL
+from ._operations import ALL_OF_THEM, EXAMPLE, OPERATIONS, from_wire, join, meet, question, text_of
+from ._operations import UnknownOperationWarning as UnknownOperationWarning
 from ._resource import Index, Resource, is_plain, without_params
 from .errors import InvalidCapability
 
-ALL = "*"
-OPERATIONS = frozenset(
-    (
-        "*",
-        "publish",
-        "subscribe",
-        "presence",
-        "history",
-        "stats",
-        "channel-metadata",
-        "push-subscribe",
-        "push-admin",
-        "privileged-headers",
-        "object-subscribe",
-        "object-publish",
-        "annotation-subscribe",
-        "annotation-publish",
-        "message-update-own",
-        "message-update-any",
-        "message-delete-own",
-        "message-delete-any",
-    )
-)
 MAX_RESOURCES = 1000
 
-_ALL = frozenset((ALL,))
 _NONE: frozenset[str] = frozenset()
 
 Operations = str | Iterable[str]
 """One operation, or several."""
-
-
-class UnknownOperationWarning(UserWarning):
-    """An operation that Ably does not know stands in a capability of your own code."""
 
 
 @final
@@ -62,12 +33,12 @@ class Capability(Mapping[str, frozenset[str]]):
     TypeError. For text from outside use `Capability.parse`.
     """
 
-    __slots__ = ("_index", "_joined", "_operations", "_text")
+    __slots__ = ("_index", "_operations", "_text", "_with_base")
 
     _operations: dict[str, frozenset[str]]
     _text: str | None
     _index: Index | Literal[False] | None
-    _joined: tuple[Capability, Capability] | None
+    _with_base: tuple[Capability, Capability] | None
 
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
@@ -82,9 +53,9 @@ class Capability(Mapping[str, frozenset[str]]):
         for resource, named in resources.items():
             operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
             if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
-                _question(resource, operations)
+                question(resource, operations)
             if operations:
-                checked[resource] = _ALL if ALL in operations else operations
+                checked[resource] = ALL_OF_THEM if ALL in operations else operations
         return cls._of(checked)
 
     @classmethod
@@ -95,7 +66,7 @@ class Capability(Mapping[str, frozenset[str]]):
         self._operations = operations
         self._text = None
         self._index = False  # not made yet
-        self._joined = None
+        self._with_base = None
         return self
 
     @classmethod
@@ -111,20 +82,20 @@ class Capability(Mapping[str, frozenset[str]]):
                 value = _json.loads(value)
             except ValueError as error:
                 raise InvalidCapability(
-                    f"capability is not JSON ({error}); send an object such as {_EXAMPLE}"
+                    f"capability is not JSON ({error}); send an object such as {EXAMPLE}"
                 ) from None
         if not isinstance(value, Mapping):
-            raise InvalidCapability(f"capability must be a JSON object such as {_EXAMPLE}")
+            raise InvalidCapability(f"capability must be a JSON object such as {EXAMPLE}")
         if len(value) > limit:
             raise InvalidCapability(f"capability names {len(value)} resources; at most {limit} are accepted")
-        return cls._of({resource: _from_wire(resource, named) for resource, named in value.items()})
+        return cls._of({resource: from_wire(resource, named) for resource, named in value.items()})
 
     @property
     def text(self) -> str:
         """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
         if self._text is None:
             held = self._operations
-            members = [f"{_json.quoted(resource)}:{_text(held[resource])}" for resource in sorted(held)]
+            members = [f"{_json.quoted(resource)}:{text_of(held[resource])}" for resource in sorted(held)]
             self._text = "{" + ",".join(members) + "}"
         return self._text
 
@@ -191,7 +162,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """
         if not resources:
             return self
-        given_back = self._of(dict.fromkeys(resources, _ALL))
+        given_back = self._of(dict.fromkeys(resources, ALL_OF_THEM))
         kept: dict[str, frozenset[str]] = {}
         for text, allowed in self._operations.items():
             held = Resource.parse(text)
@@ -200,6 +171,14 @@ class Capability(Mapping[str, frozenset[str]]):
                 kept[text] = allowed
         return self if len(kept) == len(self._operations) else self._of(kept)
 
+    def with_base(self, base: Capability) -> Capability:
+        """`base | self`, remembered for the last `base`: what is kept is joined to the same one each time."""
+        if base is NOTHING or self is NOTHING:
+            return base | self
+        if self._with_base is None or self._with_base[0] is not base:
+            self._with_base = (base, base | self)
+        return self._with_base[1]
+
     def __or__(self, other: Capability) -> Capability:
         if type(other) is not Capability:
             return NotImplemented
@@ -207,17 +186,13 @@ class Capability(Mapping[str, frozenset[str]]):
             return self
         if not self._operations:
             return other
-        # What is kept is joined to the same base again and again.
-        if other._joined is not None and other._joined[0] is self:
-            return other._joined[1]
         merged = self._operations | other._operations
         if len(merged) < len(self._operations) + len(other._operations):
             for resource in self._operations.keys() & other._operations.keys():
-                merged[resource] = _join(self._operations[resource], other._operations[resource])
+                merged[resource] = join(self._operations[resource], other._operations[resource])
             if merged == self._operations:
                 return self
-        other._joined = (self, self._of(merged))
-        return other._joined[1]
+        return self._of(merged)
 
     def __sub__(self, other: Capability) -> Capability:
         """What is allowed here and not there. `*` less some operations stays `*`."""
@@ -244,7 +219,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
         def put(resource: str, operations: frozenset[str]) -> None:
             if operations:
-                both[resource] = _join(both.get(resource, _NONE), operations)
+                both[resource] = join(both.get(resource, _NONE), operations)
 
         patterns: tuple[list[Resource], list[Resource]] = ([], [])
         for side, (ours, theirs) in enumerate(((self, other), (other, self))):
@@ -253,11 +228,11 @@ class Capability(Mapping[str, frozenset[str]]):
                 if resource.is_pattern:
                     patterns[side].append(resource)
                 else:
-                    put(name, _meet(operations, theirs.operations(name)))
+                    put(name, meet(operations, theirs.operations(name)))
         for mine in patterns[0]:
             for theirs_ in patterns[1]:
                 if common := mine & theirs_:
-                    put(common.text, _meet(self[mine.text], other[theirs_.text]))
+                    put(common.text, meet(self[mine.text], other[theirs_.text]))
         return self._of(both)
 
     def __getitem__(self, resource: str) -> frozenset[str]:
@@ -288,66 +263,8 @@ class Capability(Mapping[str, frozenset[str]]):
 
 
 NOTHING = object.__new__(Capability)
-NOTHING._operations, NOTHING._text, NOTHING._index, NOTHING._joined = {}, "{}", None, None
+NOTHING._operations, NOTHING._text, NOTHING._index, NOTHING._with_base = {}, "{}", None, None
 """The empty capability. There is only this one, so `is NOTHING` says whether one is empty."""
-
-_EXAMPLE = '{"chat:1":["publish","subscribe"]}'
-
-
-def nearest(operation: str) -> str:
-    """A hint that names the known operation nearest to `operation`, or all of them."""
-    near = difflib.get_close_matches(operation, OPERATIONS, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(OPERATIONS))}"
-
-
-def _from_wire(resource: str, named: object) -> frozenset[str]:
-    operations = [named] if isinstance(named, str) else named
-    if not _is_text(resource) or not isinstance(operations, (list, tuple, set)) or not operations:
-        raise InvalidCapability(
-            f"capability of {str(resource)[:100]!r} must be a list of operations such as {_EXAMPLE}"
-        )
-    for operation in operations:
-        if not isinstance(operation, str):
-            raise InvalidCapability(f"an operation on {resource[:100]!r} is not text; expected {_EXAMPLE}")
-        if operation not in OPERATIONS:
-            raise InvalidCapability(f"unknown operation {operation[:100]!r}; {nearest(operation[:100])}")
-    if ALL in operations and len(set(operations)) > 1:
-        raise InvalidCapability(f"operation '*' on {resource[:100]!r} must stand alone")
-    return frozenset(operations)
-
-
-def _is_text(value: object) -> bool:
-    """Whether `value` is text that can be sent: a lone surrogate cannot."""
-    try:
-        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
-    except UnicodeEncodeError:
-        return False
-
-
-def _question(resource: str, operations: frozenset[str]) -> None:
-    """Raise TypeError where not all is text; warn of operations that Ably does not know."""
-    unknown = operations - OPERATIONS
-    if not _is_text(resource) or not all(isinstance(one, str) for one in unknown):
-        raise TypeError(f"resources and operations are text, got {resource!r}: {list(operations)!r}")
-    for operation in sorted(unknown):
-        warnings.warn(
-            f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
-            UnknownOperationWarning,
-            stacklevel=_callers_level(),
-        )
-
-
-def _callers_level() -> int:
-    """The `stacklevel` that is the first line outside this package, for who called this."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __package__:
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-@lru_cache(maxsize=1024)
-def _text(operations: frozenset[str]) -> str:
-    return _json.dumps(sorted(operations))
 
 
 def _is_given_back(held: Resource, resources: Iterable[str]) -> bool:
@@ -362,13 +279,3 @@ def _is_given_back(held: Resource, resources: Iterable[str]) -> bool:
                 f" drop {held.text!r} and ask for what should stay"
             )
     return False
-
-
-def _join(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    return _ALL if ALL in one or ALL in other else one | other
-
-
-def _meet(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    if ALL in one:
-        return _ALL if ALL in other else other
-    return one if ALL in other else one & other

@@ -79,7 +79,7 @@ class Strategy:
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)
-        trusted = base | held
+        trusted = held.with_base(base)
         total, denied, allowed = trusted, NOTHING, NOTHING
         if (missing := auth.asked - trusted) is not NOTHING:
             allowed = await self.check(auth, missing)
@@ -104,7 +104,8 @@ class Strategy:
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
-        return await self._base(auth) | await self.held(auth)
+        base = await self._base(auth)
+        return (await self.held(auth)).with_base(base)
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
         """Whether the client may do `operation` on `resource` now."""

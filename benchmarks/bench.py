@@ -2,9 +2,9 @@
 
 All apps of aiohttp run in one process, since two processes that do the same differ by more than some of the
 figures: by where their memory happens to lie. Others have processes of their own. All are loaded one after
-another, a second at a time, in several rounds; a figure is the median of its rounds, and a ratio the median of
-those within a round, so that what else the machine does weighs on both sides. The servers have one core and
-the load another, where there are two.
+another, a second at a time, in several rounds; a figure is the median of its rounds, and a ratio the median
+of those within a round, so that what else the machine does weighs on both sides. The servers have one core
+and the load another, where there are two.
 """
 
 from __future__ import annotations

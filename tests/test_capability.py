@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 from typing import Any
@@ -17,6 +18,7 @@ from aiohttp_ably import (
     UnknownOperationWarning,
     requires,
 )
+from aiohttp_ably.capability import NOTHING
 
 segments = st.sampled_from(["a", "b", "foo*", "é", "*", ""])
 names = st.lists(segments, min_size=1, max_size=4).map(":".join)
@@ -174,6 +176,23 @@ def test_it_is_a_value() -> None:
     assert pickle.loads(pickle.dumps(one)) == one
     with pytest.raises(TypeError):
         one["a"] = frozenset()  # type: ignore[index]
+
+
+@given(capabilities, capabilities)
+def test_there_is_one_empty_capability(one: Capability, other: Capability) -> None:
+    copies = (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one))
+    assert all(each == one for each in copies)
+    parsed = Capability.parse(one.text)
+    for result in (one | other, one - other, one & other, one.plain(), one.unmet_by(other), parsed, *copies):
+        assert (result is NOTHING) == (len(result) == 0)
+    assert NOTHING.text == "{}"
+
+
+@given(capabilities, st.lists(capabilities, max_size=3))
+def test_what_is_joined_to_a_base_is_their_union(held: Capability, bases: list[Capability]) -> None:
+    for base in [*bases, *bases]:
+        assert held.with_base(base) == base | held
+        assert held.with_base(base).text == (base | held).text
 
 
 def test_what_contains_a_dropped_resource_cannot_be_dropped_in_part() -> None:

@@ -1,0 +1,111 @@
+"""The operations of a capability: those that Ably knows, how they are read, and how two sets combine."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+from functools import lru_cache
+
+from . import _json
+from .errors import InvalidCapability
+
+ALL = "*"
+OPERATIONS = frozenset(
+    (
+        "*",
+        "publish",
+        "subscribe",
+        "presence",
+        "history",
+        "stats",
+        "channel-metadata",
+        "push-subscribe",
+        "push-admin",
+        "privileged-headers",
+        "object-subscribe",
+        "object-publish",
+        "annotation-subscribe",
+        "annotation-publish",
+        "message-update-own",
+        "message-update-any",
+        "message-delete-own",
+        "message-delete-any",
+    )
+)
+ALL_OF_THEM = frozenset((ALL,))
+EXAMPLE = '{"chat:1":["publish","subscribe"]}'
+
+
+class UnknownOperationWarning(UserWarning):
+    """An operation that Ably does not know stands in a capability of your own code."""
+
+
+def nearest(operation: str) -> str:
+    """A hint that names the known operation nearest to `operation`, or all of them."""
+    near = difflib.get_close_matches(operation, OPERATIONS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(OPERATIONS))}"
+
+
+def from_wire(resource: str, named: object) -> frozenset[str]:
+    """The operations that a client names for `resource`; raises InvalidCapability where Ably would refuse."""
+    operations = [named] if isinstance(named, str) else named
+    if not is_text(resource) or not isinstance(operations, (list, tuple, set)) or not operations:
+        raise InvalidCapability(
+            f"capability of {str(resource)[:100]!r} must be a list of operations such as {EXAMPLE}"
+        )
+    for operation in operations:
+        if not isinstance(operation, str):
+            raise InvalidCapability(f"an operation on {resource[:100]!r} is not text; expected {EXAMPLE}")
+        if operation not in OPERATIONS:
+            raise InvalidCapability(f"unknown operation {operation[:100]!r}; {nearest(operation[:100])}")
+    if ALL in operations and len(set(operations)) > 1:
+        raise InvalidCapability(f"operation '*' on {resource[:100]!r} must stand alone")
+    return frozenset(operations)
+
+
+def is_text(value: object) -> bool:
+    """Whether `value` is text that can be sent: a lone surrogate cannot."""
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
+
+
+def question(resource: str, operations: frozenset[str]) -> None:
+    """Raise TypeError where not all is text; warn of operations that Ably does not know."""
+    unknown = operations - OPERATIONS
+    if not is_text(resource) or not all(isinstance(one, str) for one in unknown):
+        raise TypeError(f"resources and operations are text, got {resource!r}: {list(operations)!r}")
+    for operation in sorted(unknown):
+        warnings.warn(
+            f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
+            UnknownOperationWarning,
+            stacklevel=_callers_level(),
+        )
+
+
+def _callers_level() -> int:
+    """The `stacklevel` that is the first line outside this package, for who called this."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+@lru_cache(maxsize=1024)
+def text_of(operations: frozenset[str]) -> str:
+    """Their JSON, sorted."""
+    return _json.dumps(sorted(operations))
+
+
+def join(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """What is in either."""
+    return ALL_OF_THEM if ALL in one or ALL in other else one | other
+
+
+def meet(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """What is in both."""
+    if ALL in one:
+        return ALL_OF_THEM if ALL in other else other
+    return one if ALL in other else one & other
