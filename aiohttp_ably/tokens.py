@@ -7,6 +7,7 @@ import math
 import os
 from binascii import b2a_base64
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jwt
@@ -21,6 +22,7 @@ MAX_ANSWER = 128 * 1024
 """The most that an Ably SDK reads of an answer, in bytes."""
 _MAX_CAPABILITY = MAX_ANSWER - 4096
 
+_SHORT = 1024  # characters
 _ALL_RIGHTS = "an empty capability is not signed: Ably would give all rights of the key"
 
 MIN_TTL = 60_000
@@ -104,11 +106,18 @@ class TokenRequest(NamedTuple):
     def to_json(self) -> str:
         """The JSON of `to_dict()`."""
         quoted = _json.quoted
+        capability = (_quoted if len(self.capability) <= _SHORT else quoted)(self.capability)
         client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
             f'{{"keyName":{quoted(self.key_name)},{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
-            f'"capability":{quoted(self.capability)},"timestamp":{self.timestamp},"mac":{quoted(self.mac)}}}'
+            f'"capability":{capability},"timestamp":{self.timestamp},"mac":{quoted(self.mac)}}}'
         )
+
+
+@lru_cache(maxsize=256)
+def _quoted(capability: str) -> str:
+    """Remembered where it is short, since clients renew with the same again and again."""
+    return _json.quoted(capability)
 
 
 def sign_token_request(
