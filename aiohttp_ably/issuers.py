@@ -12,13 +12,7 @@ from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
-from .tokens import (
-    MAX_REVOCABLE_TTL,
-    MAX_TTL,
-    MIN_TTL,
-    sign_jwt,
-    sign_token_request,
-)
+from .tokens import MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, sign_jwt, sign_token_request
 
 JSON = "application/json"
 JWT = "application/jwt"
