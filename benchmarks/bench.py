@@ -1,10 +1,10 @@
 """`make bench`: how many tokens a second, ours beside those of handlers written by hand and of others.
 
 All apps of aiohttp run in one process, since two processes that do the same differ by more than some of the
-figures: by where their memory happens to lie. Others have processes of their own. All are loaded one after
-another, a second at a time, in several rounds; a figure is the median of its rounds, and a ratio the median
-of those within a round, so that what else the machine does weighs on both sides. The servers have one core
-and the load another, where there are two.
+figures: by where their memory happens to lie. For the same reason each round starts its own. Others have
+processes of their own. All are loaded one after another, a second at a time; a figure is the median of the
+rounds, and a ratio the median of those within a round, so that what else the machine does weighs on both
+sides. The servers have one core and the load another, where there are two.
 """
 
 from __future__ import annotations
@@ -92,26 +92,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table and a chart in Markdown."""
     options = _parser().parse_args(arguments)
     cases = [case for case in CASES if not options.only or any(one in case.label for one in options.only)]
-    with ExitStack() as stack:
-        servers = _start(stack, cases)
-        cases = [case for case in cases if case.server in servers]
-        headers = {case: _prepare(servers[case.server].port, case) for case in cases}
-        figures: dict[Case, list[Figure]] = {case: [] for case in cases}
-        for number in range(-1, options.rounds):  # the first to warm up
-            parts: dict[Case, list[Figure]] = {case: [] for case in cases}
-            for _ in range(options.seconds if number >= 0 else 1):
-                for case in cases:
-                    parts[case].append(_measure(servers[case.server], case, headers[case]))
-            if number >= 0:
-                for case in cases:
-                    figures[case].append(_together(parts[case]))
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
-    text = _report(figures)
+    rounds = []
+    for number in range(options.rounds):
+        rounds.append(_round(cases, options.seconds))
+        print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
+    text = _report({case: [one[case] for one in rounds] for case in rounds[0]})
     print(text)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text)
     return 0
+
+
+def _round(cases: list[Case], seconds: int) -> dict[Case, Figure]:
+    with ExitStack() as stack:
+        servers = _start(stack, cases)
+        cases = [case for case in cases if case.server in servers]
+        headers = {case: _prepare(servers[case.server].port, case) for case in cases}
+        parts: dict[Case, list[Figure]] = {case: [] for case in cases}
+        for _ in range(1 + seconds):
+            for case in cases:
+                parts[case].append(_measure(servers[case.server], case, headers[case]))
+    return {case: _together(measured[1:]) for case, measured in parts.items()}  # the first was to warm up
 
 
 def _measure(server: Server, case: Case, headers: Mapping[str, str]) -> Figure:
