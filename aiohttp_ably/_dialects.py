@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from . import _json
-from .capability import ALL, MAX_RESOURCES, NOTHING, Capability
+from .capability import ALL, NOTHING, Capability
 from .errors import BadRequest, InvalidCapability
 from .tokens import MAX_TTL
 
@@ -22,8 +23,6 @@ Params = dict[str, list[object]]
 """What was sent, by name, in the order it was sent."""
 
 MAX_PARAMS = 4096
-CLIENT_ID_HEADER = "X-Ably-ClientId"
-_CLIENT_ID_NAMES = ("clientId", "client_id", CLIENT_ID_HEADER)
 _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
@@ -54,10 +53,7 @@ def read_query(url: URL) -> Params:
     for name, value in url.query.items():
         if "%" in value or "\ufffd" in value or "%" in name or "\ufffd" in name:
             return _read_pairs(raw, "query")
-        if name in params:
-            params[name].append(value)
-        else:
-            params[name] = [value]
+        params.setdefault(name, []).append(value)
     return params
 
 
@@ -100,14 +96,12 @@ def read_capability(params: Params) -> Capability:
 
     `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
     """
-    asked = parse_capability(params["capability"][-1]) if "capability" in params else NOTHING
-    for name in params:
-        if "[" in name:
-            asked = _also(asked, _nested(params))
-            break
+    asked = _nested(params)
+    if "capability" in params:
+        asked |= parse_capability(last(params, "capability"))
     if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
-        asked = _also(asked, Capability.parse(dict.fromkeys(channels, operations)))
+        asked |= Capability.parse(dict.fromkeys(channels, operations))
     return asked
 
 
@@ -132,11 +126,8 @@ def _parsed(text: str) -> Capability:
             "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
             " give it to authorize() as a token param"
         )
-    if text.startswith(("{'", '{"')) and "'" in text:
-        literal = _python_literal(text)
-        if literal is not None:
-            return _in_particular(Capability.parse(literal))
-    return _in_particular(Capability.parse(text))
+    literal = _python_literal(text) if text.startswith(("{'", '{"')) and "'" in text else None
+    return _in_particular(Capability.parse(text if literal is None else literal))
 
 
 def _in_particular(asked: Capability) -> Capability:
@@ -170,9 +161,9 @@ def _nested(params: Params) -> Capability:
     """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
     resources: dict[str, list[object]] = {}
     for name, values in params.items():
-        if match := _NESTED.fullmatch(name):
-            resources[match["resource"]] = [value for value in values if value != ""]
-    resources = {resource: operations for resource, operations in resources.items() if operations}
+        match = _NESTED.fullmatch(name) if "[" in name else None
+        if match and (operations := [value for value in values if value != ""]):
+            resources[match["resource"]] = operations
     return Capability.parse(resources) if resources else NOTHING
 
 
@@ -195,44 +186,38 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
     raise BadRequest(f"ttl {text[:50]!r} is not a number of milliseconds such as 3600000")
 
 
-def read_client_id(params: Params) -> str | None:
-    """The client id asked for, under every name it goes by; raises BadRequest where two differ."""
+def read_client_id(params: Params, header: str | None) -> str | None:
+    """The client id asked for, under every name it goes by; raises BadRequest where two differ.
+
+    In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
+    """
     asked: str | None = None
-    for name in _CLIENT_ID_NAMES:
-        if name not in params:
-            continue
-        value = params[name][-1]
-        if value is None or value in _ABSENT or value == asked:
+    for value in (last(params, "clientId"), last(params, "client_id"), header and _from_base64(header)):
+        if is_absent(value) or value == asked:
             continue
         if not isinstance(value, str):
             raise BadRequest("clientId must be text")
         if asked is not None:
-            raise BadRequest(f"clientId and client_id (or {CLIENT_ID_HEADER}) differ; send one client id")
+            raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
         asked = value
     return asked
 
 
+def _from_base64(text: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode()
+    except ValueError:
+        raise BadRequest("X-Ably-ClientId must be a client id in base64") from None
+
+
 def read_drop(params: Params) -> tuple[str, ...]:
     """The resources given back: `drop` once or repeated, or a JSON list of them."""
-    drop = tuple(dict.fromkeys(_names(params, "drop")))
-    if len(drop) > MAX_RESOURCES:
-        raise _too_many()
-    return drop
+    return tuple(dict.fromkeys(_names(params, "drop")))
 
 
 def last(params: Params, name: str) -> object:
     """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
     return params[name][-1] if name in params else None
-
-
-def _also(asked: Capability, more: Capability) -> Capability:
-    if len(asked := asked | more) > MAX_RESOURCES:
-        raise _too_many()
-    return asked
-
-
-def _too_many() -> BadRequest:
-    return BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
 
 
 def _names(params: Params, name: str, *, split: bool = False) -> list[str]:

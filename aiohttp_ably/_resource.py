@@ -18,9 +18,7 @@ def is_plain(text: str) -> bool:
 
     Not so a wildcard segment, a leading `[` or `:`, an empty name, or a control character.
     """
-    if not text or _UNUSUAL.match(text):
-        return False
-    return WILDCARD not in text or WILDCARD not in text.split(":")
+    return bool(text) and not _UNUSUAL.match(text) and WILDCARD not in text.split(":")
 
 
 def without_params(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from ._dialects import (
-    CLIENT_ID_HEADER,
     Params,
     is_absent,
     last,
@@ -26,7 +24,7 @@ from ._dialects import (
     read_query,
     read_ttl,
 )
-from .capability import NOTHING, Capability
+from .capability import MAX_RESOURCES, NOTHING, Capability
 from .errors import BadRequest, TooLarge
 from .keys import ApiKey, KeyRing
 
@@ -110,18 +108,18 @@ class AuthRequest:
         self.sent = params
         if "Ably-Capability" in headers and is_absent(last(params, "capability")):
             params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
-        if CLIENT_ID_HEADER in headers:
-            params = params | {CLIENT_ID_HEADER: [_header_client_id(headers[CLIENT_ID_HEADER])]}
         self.asked = read_capability(params)
         if "drop" in params:
             self.drop = read_drop(params)
-            if both := sorted(set(self.drop) & set(self.asked)):
-                raise BadRequest(
-                    f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
-                )
+        if len(self.asked) > MAX_RESOURCES or len(self.drop) > MAX_RESOURCES:
+            raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
+        if self.drop and (both := sorted(set(self.drop) & set(self.asked))):
+            raise BadRequest(
+                f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
+            )
         if "ttl" in params:
             self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
-        self.requested_client_id = read_client_id(params)
+        self.requested_client_id = read_client_id(params, headers.get("X-Ably-ClientId"))
         if (prefer := headers.get("Prefer")) and (match := _HANDLING.search(prefer)):
             self.strict = match[1].lower() == "strict"
         if accept := headers.get("Accept"):
@@ -182,14 +180,6 @@ def _header_capability(text: str) -> str:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
         raise BadRequest("Ably-Capability is not percent-encoded UTF-8") from None
-
-
-def _header_client_id(text: str) -> str:
-    """The client id that ably-java sends beside the params, in base64 (RSA7e2)."""
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:
-        raise BadRequest(f"{CLIENT_ID_HEADER} must be a client id in base64") from None
 
 
 def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:

@@ -43,13 +43,13 @@ class Capability(Mapping[str, frozenset[str]]):
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
             return resources  # immutable, and its text and index may be at hand
-        checked: dict[str, frozenset[str]] = {}
         if resources is None:
             return NOTHING
         if type(resources) is not dict and not isinstance(resources, Mapping):
             raise TypeError(
                 f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
             )
+        checked: dict[str, frozenset[str]] = {}
         for resource, named in resources.items():
             operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
             if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
@@ -139,13 +139,11 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
-        lacking = self - held
-        if lacking is NOTHING:
-            return NOTHING
+        lacking = (self - held)._operations
         return self._of(
             {
                 name: wanted
-                for name, wanted in lacking._operations.items()
+                for name, wanted in lacking.items()
                 if ALL not in wanted or not held.operations(name)
             }
         )
@@ -207,7 +205,7 @@ class Capability(Mapping[str, frozenset[str]]):
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
-        return self._of(left) if left else NOTHING
+        return self._of(left)
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""

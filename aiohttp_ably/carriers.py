@@ -13,7 +13,7 @@ from .capability import NOTHING, Capability
 from .errors import InvalidCredential, TooLarge, UsageError
 from .signed_grant import REMEMBERED, Grant, SignedGrants
 from .stores import COOKIE_LIMIT, cookie_text
-from .tokens import open_jwt
+from .tokens import in_time, open_jwt
 
 if TYPE_CHECKING:
     from .auth_request import AuthRequest
@@ -148,9 +148,7 @@ class JWTCarrier(Carrier):
         if not isinstance(text, str) or not text:
             return None
         opened = self._opened if len(text) <= _SHORT else open_jwt
-        claims = opened(text, auth.keys)
-        if claims.expires <= auth.now:
-            raise InvalidCredential("the JWT has expired")
+        claims = in_time(opened(text, auth.keys), auth.now)
         if claims.client_id != auth.client_id:
             raise InvalidCredential("the JWT is another client's")
         issued = claims.claims.get(_ISSUED_CLAIM)

@@ -12,7 +12,7 @@ from ._calls import asynchronous
 from .auth_request import AuthRequest
 from .capability import Capability
 from .errors import TooLarge, Unavailable
-from .tokens import MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, sign_jwt, sign_token_request
+from .tokens import MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, TokenRequest, sign_jwt, sign_token_request
 
 JSON = "application/json"
 JWT = "application/jwt"
@@ -77,14 +77,17 @@ class TokenRequestIssuer(_Timed):
 
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
         """A TokenRequest with exactly the members that every SDK takes."""
-        signed = sign_token_request(
+        return Issued(self.sign(auth, capability).to_json().encode())
+
+    def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
+        """The TokenRequest itself."""
+        return sign_token_request(
             auth.key,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.life(auth),
             timestamp=int(auth.now * 1000),
         )
-        return Issued(signed.to_json().encode())
 
 
 Claims = Callable[[AuthRequest], Mapping[str, object] | Awaitable[Mapping[str, object]]]
@@ -169,14 +172,14 @@ class TokenDetailsIssuer(_Timed):
         """The TokenDetails Ably gives for our TokenRequest (RSA8e); raises Unavailable where it does not."""
         from ably import AblyException, AblyRest
 
-        signed = _json.loads((await self._request.issue(auth, capability)).body)
+        signed = self._request.sign(auth, capability)
         if self._rest is None:
             # No credential: the SDK wants one to begin with, and each request is signed.
             self._rest = AblyRest(token="none", **self._options)  # noqa: S106
         try:
             # Not the SDK's request_token(): it reads a capability with an apostrophe in it wrong.
             answer = await self._rest.http.post(
-                f"/keys/{auth.key.name}/requestToken", body=signed, skip_auth=True
+                f"/keys/{auth.key.name}/requestToken", body=signed.to_dict(), skip_auth=True
             )
         except AblyException as error:
             raise Unavailable(f"Ably gave no token (its code {error.code})") from error

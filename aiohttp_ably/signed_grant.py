@@ -20,6 +20,7 @@ from . import _json
 from .capability import Capability
 from .errors import InvalidCredential
 from .keys import KeyRing
+from .tokens import base64url
 
 _MIN_SECRET = 16
 _MAX_PAYLOAD = 1 << 20
@@ -133,8 +134,8 @@ class SignedGrants:
         if self._fernet is not None:
             return _ENCRYPTED + self._fernet.encrypt(min(plain, deflated, key=len)).decode().rstrip("=")
         if len(deflated) < len(plain):
-            return _DEFLATED + _encode(deflated)
-        return _PLAIN + _encode(plain)
+            return _DEFLATED + base64url(deflated)
+        return _PLAIN + base64url(plain)
 
     def _unpack(self, payload: str) -> dict[str, Any]:
         kind, data = payload[:1], payload[1:]
@@ -160,15 +161,11 @@ def _fernet(secret: bytes) -> Fernet:
 
 def _digest(secret: bytes, client_id: str | None, payload: str) -> str:
     text = f"{client_id or ''}:{payload}".encode("utf-8", "replace")
-    return _encode(hmac.digest(secret, text, hashlib.sha256))
+    return base64url(hmac.digest(secret, text, hashlib.sha256))
 
 
 def _inflate(data: bytes) -> bytes:
     return zlib.decompressobj().decompress(data, _MAX_PAYLOAD)
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _padded(text: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
 import math
 import os
-from binascii import b2a_base64
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -21,9 +21,7 @@ from .keys import ApiKey, KeyRing
 MAX_ANSWER = 128 * 1024
 """The most that an Ably SDK reads of an answer, in bytes."""
 _MAX_CAPABILITY = MAX_ANSWER - 4096
-
 _SHORT = 1024  # characters
-_ALL_RIGHTS = "an empty capability is not signed: Ably would give all rights of the key"
 
 MIN_TTL = 60_000
 """The shortest life that a client may ask for, in milliseconds."""
@@ -52,9 +50,7 @@ def checked_client_id(client_id: str) -> str:
 
 def check_length(capability: Capability) -> None:
     """Raise TooLarge for a capability that no answer to an SDK has room for."""
-    if len(capability.text) < _MAX_CAPABILITY // 6:  # in JSON a character takes six bytes at most
-        return
-    length = len(_json.dumps(capability.text).encode())
+    length = len(_json.quoted(capability.text).encode())
     if length > _MAX_CAPABILITY:
         raise TooLarge(
             f"the capability would take {length} bytes of an answer, and SDKs read {MAX_ANSWER}; hold fewer"
@@ -106,7 +102,7 @@ class TokenRequest(NamedTuple):
     def to_json(self) -> str:
         """The JSON of `to_dict()`."""
         quoted = _json.quoted
-        capability = (_quoted if len(self.capability) <= _SHORT else quoted)(self.capability)
+        capability = (_known if len(self.capability) <= _SHORT else quoted)(self.capability)
         client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
             f'{{"keyName":{quoted(self.key_name)},{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
@@ -114,10 +110,8 @@ class TokenRequest(NamedTuple):
         )
 
 
-@lru_cache(maxsize=256)
-def _quoted(capability: str) -> str:
-    """Remembered where it is short, since clients renew with the same again and again."""
-    return _json.quoted(capability)
+_known = lru_cache(maxsize=256)(_json.quoted)
+"""Remembered where it is short, since clients renew with the same capability again and again."""
 
 
 def sign_token_request(
@@ -134,13 +128,9 @@ def sign_token_request(
     Raises InvalidCapability when the capability is empty, since Ably takes that for all rights of the key,
     and InvalidClientId when the client id is not one.
     """
-    if capability is NOTHING:
-        raise InvalidCapability(_ALL_RIGHTS)
-    if client_id is not None:
-        checked_client_id(client_id)
+    _check(capability, client_id)
     text = capability.text
-    if nonce is None:
-        nonce = os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
+    nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
     mac = token_request_mac(
         key, ttl=ttl, capability=text, client_id=client_id, timestamp=timestamp, nonce=nonce
     )
@@ -190,10 +180,7 @@ def sign_jwt(
     (`ably.limits.publish.perAttachment.maxRate.<name>`), your own. Raises ValueError when they
     would replace one of ours, and what `sign_token_request` raises.
     """
-    if capability is NOTHING:
-        raise InvalidCapability(_ALL_RIGHTS)
-    if client_id is not None:
-        checked_client_id(client_id)
+    _check(capability, client_id)
     if taken := _OUR_CLAIMS & (claims or {}).keys():
         raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server does")
     payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
@@ -204,8 +191,8 @@ def sign_jwt(
     if claims:
         payload.update(claims)
     header = f'{{"alg":"HS256","kid":{_json.quoted(key.name)},"typ":"JWT"}}'
-    signed = f"{_segment(header)}.{_segment(_json.dumps(payload))}"
-    return f"{signed}.{_url_safe(key.mac(signed))}"
+    signed = f"{base64url(header.encode())}.{base64url(_json.dumps(payload).encode())}"
+    return f"{signed}.{base64url(base64.b64decode(key.mac(signed)))}"
 
 
 def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
@@ -213,7 +200,11 @@ def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
 
     Raises InvalidCredential when it is malformed, of another key, wrongly signed, or expired.
     """
-    claims = open_jwt(token, keys)
+    return in_time(open_jwt(token, keys), now)
+
+
+def in_time(claims: JwtClaims, now: float) -> JwtClaims:
+    """`claims` of a JWT that holds at `now`; raises InvalidCredential when it has expired."""
     if claims.expires <= now:
         raise InvalidCredential("the JWT has expired")
     return claims
@@ -253,13 +244,16 @@ JWS.register_algorithm("HS256", _HS256(HMACAlgorithm.SHA256))
 """Verifies HS256, and nothing else."""
 
 
-def _segment(text: str) -> str:
-    return _url_safe(b2a_base64(text.encode(), newline=False).decode())
+def base64url(data: bytes) -> str:
+    """URL-safe base64 without padding, as a JWT has it (RFC 7515, section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _url_safe(text: str) -> str:
-    """Base64 as a JWT has it (RFC 7515, section 2)."""
-    return text.rstrip("=").replace("+", "-").replace("/", "_")
+def _check(capability: Capability, client_id: str | None) -> None:
+    if capability is NOTHING:
+        raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
+    if client_id is not None:
+        checked_client_id(client_id)
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:

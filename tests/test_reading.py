@@ -176,6 +176,11 @@ async def test_a_channel_without_operations_asks_for_all_one_may_have(client: Cl
     assert await granted(response) == {**BASE, "chat:1": ["*"], "[meta]log": ["*"]}
 
 
+async def test_a_param_of_a_headers_name_is_a_param(client: Client) -> None:
+    response = await client.get(f"{PATH}?X-Ably-ClientId=bob", headers={"X-User": "alice"})
+    assert await granted(response) == BASE
+
+
 TTLS = [
     ("milliseconds", "120000", {}, 120_000),
     ("over the most", "999999999", {}, 86_400_000),

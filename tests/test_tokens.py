@@ -128,6 +128,13 @@ def test_a_token_request_has_exactly_its_members() -> None:
     )
 
 
+def test_an_empty_nonce_is_none() -> None:
+    signed = sign_token_request(
+        ApiKey(KEY), capability=LOBBY, client_id=None, ttl=60_000, timestamp=5, nonce=""
+    )
+    assert len(signed.nonce) >= 16
+
+
 @pytest.mark.parametrize("member", ["keyName", "clientId", "ttl", "nonce", "capability", "timestamp", "mac"])
 def test_a_changed_token_request_does_not_verify(member: str) -> None:
     signed = sign_token_request(
