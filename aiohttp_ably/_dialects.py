@@ -6,19 +6,20 @@ import ast
 import base64
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
 from . import _json
-from .capability import ALL, NOTHING, Capability
+from .capability import ALL, MAX_RESOURCES, NOTHING, Capability
 from .errors import BadRequest, InvalidCapability
 from .tokens import MAX_TTL
 
 if TYPE_CHECKING:
     from yarl import URL
 
+S = TypeVar("S", bound=Sized)
 Params = dict[str, list[object]]
 """What was sent, by name, in the order it was sent."""
 
@@ -31,6 +32,7 @@ _ABSENT = ("", "undefined", "null")
 
 # ably-php and hand-written clients append `?a=1` to a URL that has a query already.
 _SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")
+# `capability[chat:1][]=publish`, as ably-ruby nests it in a query.
 _NESTED = re.compile(r"capability\[(?P<resource>.*)\]\[\]", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _TIMEDELTA = re.compile(
@@ -96,12 +98,16 @@ def read_capability(params: Params) -> Capability:
 
     `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
     """
-    asked = _nested(params)
-    if "capability" in params:
-        asked |= parse_capability(last(params, "capability"))
+    asked = parse_capability(last(params, "capability")) if "capability" in params else NOTHING
+    nested: dict[str, list[object]] = {}
+    for name, values in params.items():
+        if "[" in name and (match := _NESTED.fullmatch(name)) and (named := [v for v in values if v != ""]):
+            nested[match["resource"]] = named
+    if nested:
+        asked = _limited(asked | Capability.parse(nested))
     if "channel" in params and (channels := _names(params, "channel")):
         operations = _names(params, "operations", split=True) or [ALL]
-        asked |= Capability.parse(dict.fromkeys(channels, operations))
+        asked = _limited(asked | Capability.parse(dict.fromkeys(channels, operations)))
     return asked
 
 
@@ -157,16 +163,6 @@ def _python_literal(text: str) -> dict[str, object] | None:
     return dict(pairs)
 
 
-def _nested(params: Params) -> Capability:
-    """`capability[chat:1][]=publish`, as ably-ruby nests it in a query."""
-    resources: dict[str, list[object]] = {}
-    for name, values in params.items():
-        match = _NESTED.fullmatch(name) if "[" in name else None
-        if match and (operations := [value for value in values if value != ""]):
-            resources[match["resource"]] = operations
-    return Capability.parse(resources) if resources else NOTHING
-
-
 def read_ttl(params: Params, *, seconds: bool) -> int | None:
     """The asked life of the token in milliseconds (TK2a).
 
@@ -192,15 +188,20 @@ def read_client_id(params: Params, header: str | None) -> str | None:
     In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
     """
     asked: str | None = None
-    for value in (last(params, "clientId"), last(params, "client_id"), header and _from_base64(header)):
-        if is_absent(value) or value == asked:
-            continue
-        if not isinstance(value, str):
-            raise BadRequest("clientId must be text")
-        if asked is not None:
-            raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
-        asked = value
-    return asked
+    for name in ("clientId", "client_id"):
+        if name in params:
+            asked = _same(asked, params[name][-1])
+    return _same(asked, _from_base64(header)) if header else asked
+
+
+def _same(asked: str | None, value: object) -> str | None:
+    if is_absent(value) or value == asked:
+        return asked
+    if not isinstance(value, str):
+        raise BadRequest("clientId must be text")
+    if asked is not None:
+        raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
+    return value
 
 
 def _from_base64(text: str) -> str:
@@ -212,7 +213,13 @@ def _from_base64(text: str) -> str:
 
 def read_drop(params: Params) -> tuple[str, ...]:
     """The resources given back: `drop` once or repeated, or a JSON list of them."""
-    return tuple(dict.fromkeys(_names(params, "drop")))
+    return _limited(tuple(dict.fromkeys(_names(params, "drop"))))
+
+
+def _limited(resources: S) -> S:
+    if len(resources) > MAX_RESOURCES:
+        raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
+    return resources
 
 
 def last(params: Params, name: str) -> object:

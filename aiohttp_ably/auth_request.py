@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from aiohttp import ClientPayloadError, web
+from aiohttp import ClientPayloadError, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import istr
 
 from ._dialects import (
     Params,
@@ -24,7 +25,7 @@ from ._dialects import (
     read_query,
     read_ttl,
 )
-from .capability import MAX_RESOURCES, NOTHING, Capability
+from .capability import NOTHING, Capability
 from .errors import BadRequest, TooLarge
 from .keys import ApiKey, KeyRing
 
@@ -33,14 +34,17 @@ if TYPE_CHECKING:
 
 MAX_BODY = 128 * 1024
 """The most that an Ably SDK sends or accepts, in bytes."""
-GRANT_HEADER = "Ably-Grant"
+GRANT_HEADER = istr("Ably-Grant")
+_CAPABILITY_HEADER = istr("Ably-Capability")
+_CLIENT_ID_HEADER = istr("X-Ably-ClientId")
+_PREFER = istr("Prefer")
 
 _HANDLING = re.compile(r"(?:^|[,;\s])handling\s*=\s*\"?(strict|lenient)\b", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
 _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(slots=True)
 class AuthRequest:
     """One request for a token, or one handler's use of what a client may do.
 
@@ -56,7 +60,7 @@ class AuthRequest:
     requested_client_id: str | None = None
     strict: bool | None = None
     wants_jwt: bool = False
-    sent: Params = field(default_factory=dict, repr=False)
+    sent: Params | None = field(default=None, repr=False)
 
     client_id: str | None = None
     keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # known once identified
@@ -71,7 +75,7 @@ class AuthRequest:
     @property
     def params(self) -> Mapping[str, object]:
         """All that the client sent in query and body, by name; of what came several times, the last."""
-        return {name: values[-1] for name, values in self.sent.items()}
+        return {name: values[-1] for name, values in (self.sent or {}).items()}
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -94,11 +98,11 @@ class AuthRequest:
 
         Raises BadRequest for what is malformed or did not arrive whole, and TooLarge over 128 KiB.
         """
-        auth = cls(request=request)
+        auth = cls(request)
         params = read_query(request.rel_url)
         if request.body_exists:
             body = await _body(request)
-            params |= read_body(request.headers.get("Content-Type", ""), body)
+            params |= read_body(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
         auth.ask(params)
         return auth
 
@@ -106,23 +110,21 @@ class AuthRequest:
         """Take `params` for what the client asks, beside the headers already here."""
         headers = self.headers
         self.sent = params
-        if "Ably-Capability" in headers and is_absent(last(params, "capability")):
-            params = params | {"capability": [_header_capability(headers["Ably-Capability"])]}
+        if _CAPABILITY_HEADER in headers and is_absent(last(params, "capability")):
+            params = params | {"capability": [_header_capability(headers[_CAPABILITY_HEADER])]}
         self.asked = read_capability(params)
         if "drop" in params:
             self.drop = read_drop(params)
-        if len(self.asked) > MAX_RESOURCES or len(self.drop) > MAX_RESOURCES:
-            raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
         if self.drop and (both := sorted(set(self.drop) & set(self.asked))):
             raise BadRequest(
                 f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
             )
         if "ttl" in params:
             self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
-        self.requested_client_id = read_client_id(params, headers.get("X-Ably-ClientId"))
-        if (prefer := headers.get("Prefer")) and (match := _HANDLING.search(prefer)):
+        self.requested_client_id = read_client_id(params, headers.get(_CLIENT_ID_HEADER))
+        if (prefer := headers.get(_PREFER)) and (match := _HANDLING.search(prefer)):
             self.strict = match[1].lower() == "strict"
-        if accept := headers.get("Accept"):
+        if accept := headers.get(hdrs.ACCEPT):
             self.wants_jwt = "application/jwt" in accept and "application/json" not in accept
 
     def set_cookie(self, name: str, text: str) -> None:
@@ -184,7 +186,7 @@ def _header_capability(text: str) -> str:
 
 def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:
     """Whether the SDK counts in seconds: ably-ruby, or ably-cocoa, which on GET sends its `format` too."""
-    agent = headers.get("Ably-Agent") or headers.get("User-Agent", "")
+    agent = headers.get("Ably-Agent") or headers.get(hdrs.USER_AGENT, "")
     return agent.startswith(("Ruby", "ably-ruby", "ably-cocoa")) or last(params, "format") in (
         "json",
         "msgpack",

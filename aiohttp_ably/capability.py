@@ -119,10 +119,13 @@ class Capability(Mapping[str, frozenset[str]]):
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on all that `resource` names (`*` among them when every one is)."""
         exact = self._operations.get(without_params(resource), _NONE)
-        patterns = self._patterns
+        patterns = self._patterns()
         return exact | patterns.find(resource) if patterns is not None else exact
 
-    @property
+    def has_patterns(self) -> bool:
+        """Whether any of its resources may be another thing than the plain name of one channel."""
+        return self._patterns() is not None
+
     def _patterns(self) -> Index | None:
         if self._index is False:
             self._index = Index.of(self._operations)
@@ -171,8 +174,10 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def with_base(self, base: Capability) -> Capability:
         """`base | self`, remembered for the last `base`: what is kept is joined to the same one each time."""
-        if base is NOTHING or self is NOTHING:
-            return base | self
+        if base is NOTHING:
+            return self
+        if self is NOTHING:
+            return base
         if self._with_base is None or self._with_base[0] is not base:
             self._with_base = (base, base | self)
         return self._with_base[1]
@@ -211,7 +216,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
         if type(other) is not Capability:
             return NotImplemented
-        if other._patterns is None and (other is self or other - self is NOTHING):
+        if not other.has_patterns() and (other is self or other - self is NOTHING):
             return other
         both: dict[str, frozenset[str]] = {}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from . import _json
 from ._calls import asynchronous
@@ -18,7 +19,8 @@ JSON = "application/json"
 JWT = "application/jwt"
 
 
-class Issued(NamedTuple):
+@dataclass(slots=True)
+class Issued:
     """An answer to an SDK: the JSON of a TokenRequest or TokenDetails, or a bare token, and its type."""
 
     body: bytes
@@ -66,7 +68,8 @@ class _Timed:
         wanted = min(max(auth.ttl, self._shortest), self.max_ttl) if auth.ttl else self.ttl
         if wanted > MAX_REVOCABLE_TTL and auth.key.revocable:
             wanted = MAX_REVOCABLE_TTL
-        return max(int(wanted * (1 - self.jitter * random.random())), self._shortest)  # noqa: S311
+        life = int(wanted * (1 - self.jitter * random.random()))  # noqa: S311
+        return life if life > self._shortest else self._shortest
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -82,7 +85,7 @@ class TokenRequestIssuer(_Timed):
     def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
         """The TokenRequest itself."""
         return sign_token_request(
-            auth.key,
+            auth.keys.newest,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.life(auth),
@@ -121,7 +124,7 @@ class JWTIssuer(_Timed):
         issued = int(auth.now)
         expires = issued + max(self.life(auth) // 1000, 1)
         token = sign_jwt(
-            auth.key,
+            auth.keys.newest,
             capability=capability,
             client_id=auth.client_id,
             issued=issued,

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from aiohttp import hdrs
+from multidict import istr
+
 from .errors import Forbidden
 from .responses import EXPOSED
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+_FETCH_SITE = istr("Sec-Fetch-Site")
 METHODS = "GET, POST, OPTIONS"
 _ORIGIN = re.compile(r"https?://[^/?#\s*@]+", re.IGNORECASE)
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1024}")
@@ -38,9 +42,9 @@ class Origins:
         Raises Forbidden for a foreign origin, `null` among them, before anything of the request is read. A
         browser's request from another site without an Origin, such as a link or an image, is foreign too.
         """
-        origin = request.headers.get("Origin")
+        origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
-            if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+            if request.headers.get(_FETCH_SITE) in ("cross-site", "same-site"):
                 raise Forbidden("a page of another site may not send this request")
             return {}
         if origin.lower() not in self._allowed and not _is_own(origin, request):
@@ -54,7 +58,7 @@ class Origins:
 
 def preflight(request: web.Request) -> Mapping[str, str]:
     """The further headers that answer a preflight."""
-    wanted = request.headers.get("Access-Control-Request-Headers", "")
+    wanted = request.headers.get(hdrs.ACCESS_CONTROL_REQUEST_HEADERS, "")
     headers = {"Allow": METHODS, "Access-Control-Allow-Methods": METHODS, "Access-Control-Max-Age": "600"}
     if _HEADER_NAMES.fullmatch(wanted):
         headers["Access-Control-Allow-Headers"] = wanted

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 
 from .auth_request import GRANT_HEADER, AuthRequest
 from .capability import Capability
@@ -26,10 +27,9 @@ EXPOSED = ", ".join(
         "X-Ably-ErrorMessage",
     )
 )
-NEVER_CACHED: dict[str, str] = {
-    hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate",
-    hdrs.VARY: "Origin, Cookie",
-}
+NEVER_CACHED: CIMultiDict[str] = CIMultiDict(
+    {hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate", hdrs.VARY: "Origin, Cookie"}
+)
 _NONE: Mapping[str, str] = MappingProxyType({})
 _DENIED_LIMIT = 2048
 
@@ -38,8 +38,10 @@ def json_response(
     body: bytes, *, status: int = 200, content_type: str = JSON, headers: Mapping[str, str] = _NONE
 ) -> web.Response:
     """A response no cache keeps. Its type has no charset: some SDKs compare the exact text."""
-    all_headers = {hdrs.CONTENT_TYPE: content_type, **NEVER_CACHED, **headers}
-    return web.Response(body=body, status=status, headers=all_headers)
+    response = web.Response(body=body, status=status, content_type=content_type, headers=NEVER_CACHED)
+    if headers:
+        response.headers.update(headers)
+    return response
 
 
 def error_response(refusal: AuthError, *, headers: Mapping[str, str] = _NONE) -> web.Response:

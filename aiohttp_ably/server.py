@@ -157,7 +157,18 @@ class AblyAuth(ByClientId):
             if error.status >= 500:
                 raise
             client_id = None  # how login libraries say "signed out": 401, 403, or a redirect to the login
-        auth.client_id = client_id if client_id is None else self._checked(client_id)
+        if client_id is None:
+            return
+        if not isinstance(client_id, str):
+            raise TypeError(
+                f"identify= returned {type(client_id).__name__}; return the client id as text, or None"
+            )
+        if client_id == "*" and not self.wildcard_client_id:
+            raise Forbidden("client id '*' may act as any client; setup(wildcard_client_id=True) permits it")
+        try:
+            auth.client_id = checked_client_id(client_id)
+        except InvalidClientId as error:
+            raise Forbidden(error.message) from None
 
     async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
         """Decide and issue for `auth`, whose request it is known or not.
@@ -207,18 +218,6 @@ class AblyAuth(ByClientId):
             problem = str(error)
         found = None
         raise ValueError(problem)
-
-    def _checked(self, client_id: str) -> str:
-        if not isinstance(client_id, str):
-            raise TypeError(
-                f"identify= returned {type(client_id).__name__}; return the client id as text, or None"
-            )
-        if client_id == "*" and not self.wildcard_client_id:
-            raise Forbidden("client id '*' may act as any client; setup(wildcard_client_id=True) permits it")
-        try:
-            return checked_client_id(client_id)
-        except InvalidClientId as error:
-            raise Forbidden(error.message) from None
 
 
 def _without_token(request: web.Request, cors: dict[str, Any]) -> web.Response:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from ._calls import asynchronous
 from .auth_request import AuthRequest
@@ -27,7 +28,8 @@ Resolve = Callable[[AuthRequest], Awaitable[Asked] | Asked]
 OnDenied = Literal["narrow", "refuse"]
 
 
-class Decision(NamedTuple):
+@dataclass(slots=True)
+class Decision:
     """What a token will carry, and what was asked and is not in it."""
 
     capability: Capability
@@ -75,7 +77,7 @@ class Strategy:
         Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
-        base = await self._base(auth)
+        base = self.base if isinstance(self.base, Capability) else await self._base(auth)
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)
@@ -100,7 +102,7 @@ class Strategy:
             kept = await self.keep(auth, held, allowed)
             if kept is not held:
                 total = base | kept | allowed
-        return Decision(self.narrowed(auth, total), denied)
+        return Decision(self.narrowed(auth, total, missing), denied)
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
@@ -135,8 +137,8 @@ class Strategy:
         """Take `resources` from the client; returns what it holds then, without its base."""
         raise self._keeps_nothing()
 
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
-        """The part of `total` that the token carries: all of it."""
+    def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
+        """The part of `total` that the token carries: all of it. `missing` is what it lacks of the ask."""
         return total
 
     async def _base(self, auth: AuthRequest) -> Capability:
@@ -170,10 +172,12 @@ class ServerDetermined(Strategy):
         """The list."""
         return _answer(await self.resolve(auth), "resolve")
 
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+    def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
         """What is in the ask too."""
         if auth.asked is NOTHING:
             return total
+        if missing is NOTHING and not auth.asked.has_patterns():
+            return auth.asked
         both = total & auth.asked
         return total if both is NOTHING else both
 

@@ -7,6 +7,7 @@ import hmac
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -76,7 +77,8 @@ def token_request_mac(
     )
 
 
-class TokenRequest(NamedTuple):
+@dataclass(slots=True)
+class TokenRequest:
     """A signed request that a client exchanges for a token at Ably (TE1). `ttl` and `timestamp` in ms."""
 
     key_name: str
@@ -100,13 +102,13 @@ class TokenRequest(NamedTuple):
         }
 
     def to_json(self) -> str:
-        """The JSON of `to_dict()`."""
+        """The JSON of `to_dict()`. The name of a key and base64 hold nothing that needs an escape there."""
         quoted = _json.quoted
         capability = (_known if len(self.capability) <= _SHORT else quoted)(self.capability)
         client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
-            f'{{"keyName":{quoted(self.key_name)},{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
-            f'"capability":{capability},"timestamp":{self.timestamp},"mac":{quoted(self.mac)}}}'
+            f'{{"keyName":"{self.key_name}",{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
+            f'"capability":{capability},"timestamp":{self.timestamp},"mac":"{self.mac}"}}'
         )
 
 
