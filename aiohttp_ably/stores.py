@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import aiohttp_session
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from .capability import NOTHING, Capability
 from .errors import CapabilityDenied, InvalidCapability, TooLarge, UsageError
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_REMEMBERED = 256  # sessions
 COOKIE_LIMIT = 4096
 """The longest cookie, attributes and all, that every browser keeps; longer ones they drop without a word."""
 
@@ -98,24 +101,20 @@ class SessionStore:
 
     def __init__(self, name: str = "ably") -> None:
         self.name = name
+        self._known: dict[_Sealed, tuple[_Entry | None, float]] = {}
 
     async def load(self, auth: AuthRequest) -> Capability:
         """What the session holds for this client id and key; another's entry counts as nothing."""
-        session = await _session(auth)
-        entry = session.get(self.name)
-        if not isinstance(entry, dict) or entry.get("client") != auth.client_id:
+        entry = await self._entry(auth)
+        if entry is None or entry.client_id != auth.client_id:
             return NOTHING
-        key = auth.keys.get(entry.get("key"))
+        key = auth.keys.get(entry.key_name)
         if key is None:
             return NOTHING
-        try:
-            held = Capability.from_dict(entry.get("capability"))
-        except InvalidCapability:
-            log.warning("the session's entry %r holds no capability; it counts as nothing", self.name)
-            return NOTHING
-        if key is not auth.key and held is not NOTHING:
-            session[self.name] = _entry(auth, held)
-        return held
+        if key is not auth.key and entry.held is not NOTHING:
+            session = await _session(auth)
+            session[self.name] = _members(auth, entry.held)
+        return entry.held
 
     async def add(self, auth: AuthRequest, capability: Capability) -> Capability:
         """Keep `capability` too; a session that holds it already is not touched."""
@@ -131,16 +130,67 @@ class SessionStore:
         if kept != held:
             session = await _session(auth)
             if kept:
-                entry = _entry(auth, kept)
-                await _check_length(auth, session, {**session, self.name: entry})
-                session[self.name] = entry
+                members = _members(auth, kept)
+                await _check_length(auth, session, {**session, self.name: members})
+                session[self.name] = members
             else:
                 del session[self.name]
             auth.session_changed = True
         return kept
 
+    async def _entry(self, auth: AuthRequest) -> _Entry | None:
+        """What is kept in the session. A cookie that was deciphered not long ago is known, until it ends."""
+        sealed = _sealed_session(auth)
+        if sealed is not None and (known := self._known.get(sealed)) and int(time.time()) <= known[1]:
+            return known[0]
+        session = await _session(auth)
+        entry = self._read(session.get(self.name))
+        if sealed is not None and not session.new:
+            if len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            lasts = sealed.storage.max_age
+            self._known[sealed] = entry, math.inf if lasts is None else session.created + lasts
+        return entry
 
-def _entry(auth: AuthRequest, held: Capability) -> dict[str, object]:
+    def _read(self, members: Any) -> _Entry | None:
+        if not isinstance(members, dict):
+            return None
+        try:
+            held = Capability.from_dict(members.get("capability"))
+        except InvalidCapability:
+            log.warning("the session's entry %r holds no capability; it counts as nothing", self.name)
+            return None
+        return _Entry(members.get("client"), members.get("key"), held)
+
+
+class _Entry(NamedTuple):
+    """What a session holds, and whose it is."""
+
+    client_id: object
+    key_name: object
+    held: Capability
+
+
+class _Sealed(NamedTuple):
+    """A cookie that is a whole session, enciphered, and what can open it."""
+
+    storage: EncryptedCookieStorage
+    cookie: str
+
+
+def _sealed_session(auth: AuthRequest) -> _Sealed | None:
+    """The session as it came; None where it is opened already, in no cookie, or kept in another way."""
+    request = _request(auth)
+    known = set(request)
+    if aiohttp_session.SESSION_KEY in known or aiohttp_session.STORAGE_KEY not in known:
+        return None
+    storage = request[aiohttp_session.STORAGE_KEY]
+    if type(storage) is not EncryptedCookieStorage or (cookie := storage.load_cookie(request)) is None:
+        return None
+    return _Sealed(storage, cookie)
+
+
+def _members(auth: AuthRequest, held: Capability) -> dict[str, object]:
     return {"client": auth.client_id, "key": auth.key.name, "capability": held.to_dict()}
 
 

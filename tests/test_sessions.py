@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from typing import Any
 
 import aiohttp_session
 import pytest
-from aiohttp import ClientError, CookieJar, web
+from aiohttp import ClientError, CookieJar, DummyCookieJar, web
 from aiohttp_session import SimpleCookieStorage
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from apps import BASE, KEY, OTHER_KEY, Client, ask, error, granted, install, rooms
@@ -88,10 +89,13 @@ async def test_grants_of_handlers_are_kept_too(client: Client) -> None:
     assert await granted(await ask(client)) == BASE
 
 
-async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(aiohttp_client: Any) -> None:
+@pytest.mark.parametrize("storage", STORAGES)
+async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(
+    storage: str, aiohttp_client: Any
+) -> None:
     keys: Any = KEY
     app = web.Application()
-    aiohttp_session.setup(app, SimpleCookieStorage())
+    aiohttp_session.setup(app, STORAGES[storage]())
     install(app, ServerStored(rooms(), store=SessionStore(), base=BASE), key=lambda request: keys)
     client = await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
     await ask(client, ROOM)
@@ -102,6 +106,93 @@ async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(aioh
     assert await granted(await ask(client)) == {**BASE, **ROOM}
     keys = OTHER_KEY
     assert await granted(await ask(client)) == BASE
+
+
+class Loads:
+    """Counts how often a session is loaded from its cookie."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        load = EncryptedCookieStorage.load_session
+
+        async def counted(storage: EncryptedCookieStorage, request: web.Request) -> aiohttp_session.Session:
+            self.count += 1
+            return await load(storage, request)
+
+        monkeypatch.setattr(EncryptedCookieStorage, "load_session", counted)
+
+
+async def encrypted(
+    aiohttp_client: Any, *, max_age: int | None = None, store: SessionStore | None = None, **options: Any
+) -> Client:
+    app = web.Application()
+    aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(Fernet.generate_key()), max_age=max_age))
+    install(app, ServerStored(rooms(), store=store or SessionStore(), base=BASE), **options)
+    return await aiohttp_client(app, cookie_jar=DummyCookieJar())
+
+
+async def test_a_cookie_that_was_deciphered_is_known(
+    aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await encrypted(aiohttp_client)
+    first = (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value
+    loads = Loads(monkeypatch)
+    for _ in range(3):
+        assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first})) == {**BASE, **ROOM}
+    assert loads.count == 1
+    second = (await ask(client, {"chat:2": ["publish"]}, cookies={"AIOHTTP_SESSION": first})).cookies
+    both = {**BASE, **ROOM, "chat:2": ["publish"]}
+    assert (
+        await granted(await ask(client, cookies={"AIOHTTP_SESSION": second["AIOHTTP_SESSION"].value})) == both
+    )
+    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first})) == {**BASE, **ROOM}
+    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first}, user="bob")) == BASE
+
+
+async def test_only_so_many_are_known(aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await encrypted(aiohttp_client)
+    cookies = [
+        {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value} for _ in range(257)
+    ]
+    for one in cookies:
+        await ask(client, cookies=one)
+    loads = Loads(monkeypatch)
+    for number, count in ((256, 0), (0, 1), (256, 1)):
+        assert await granted(await ask(client, cookies=cookies[number])) == {**BASE, **ROOM}
+        assert loads.count == count
+
+
+async def test_a_known_session_ends_when_its_time_is_over(
+    aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await encrypted(aiohttp_client, max_age=60)
+    began = time.time()
+    monkeypatch.setattr(time, "time", lambda: began)
+    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    for seconds, held in ((0, {**BASE, **ROOM}), (60, {**BASE, **ROOM}), (61, BASE), (62, BASE)):
+        monkeypatch.setattr(time, "time", lambda now=began + seconds: now)
+        assert await granted(await ask(client, cookies=cookie)) == held
+
+
+async def test_a_session_known_to_one_app_is_not_opened_by_another(aiohttp_client: Any) -> None:
+    store = SessionStore()
+    client = await encrypted(aiohttp_client, store=store)
+    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    assert await granted(await ask(client, cookies=cookie)) == {**BASE, **ROOM}
+    other = await encrypted(aiohttp_client, store=store)
+    assert await granted(await ask(other, cookies=cookie)) == BASE
+
+
+async def test_what_a_handler_changed_in_a_known_session_counts(aiohttp_client: Any) -> None:
+    async def identify(request: web.Request) -> str | None:
+        if "X-Forget" in request.headers:
+            (await aiohttp_session.get_session(request)).clear()
+        return request.headers.get("X-User")
+
+    client = await encrypted(aiohttp_client, identify=identify)
+    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    for headers, held in (({}, {**BASE, **ROOM}), ({"X-Forget": "1"}, BASE), ({}, {**BASE, **ROOM})):
+        assert await granted(await ask(client, cookies=cookie, headers=headers)) == held
 
 
 @pytest.mark.parametrize("entry", [5, {}, {"client": "alice", "key": "app1.key1", "capability": "chat"}])
