@@ -42,6 +42,7 @@ SECRET = "a secret of the server, long enough"
 SESSION_SECRET = b"0123456789abcdef0123456789abcdef"
 ASKED = {"chat:1": ["publish", "subscribe"]}
 BASE = {"lobby": ["subscribe"]}
+ONE_LIST = Capability({**ASKED, **BASE})
 # As long as the answers of the others.
 CONSTANT = json.dumps({"token": "x" * 225}).encode()
 
@@ -57,8 +58,17 @@ async def alice(request: web.Request) -> str:
     return "alice"
 
 
+async def alice_by_session(request: web.Request) -> str:
+    await aiohttp_session.get_session(request)
+    return "alice"
+
+
 async def her_list(auth: AuthRequest) -> dict[str, list[str]]:
     return {**ASKED, **BASE}
+
+
+async def one_list(auth: AuthRequest) -> Capability:
+    return ONE_LIST
 
 
 async def constant(request: web.Request) -> web.Response:
@@ -114,11 +124,14 @@ def ours(strategy: Strategy, *, session: bool = False, **options: Any) -> web.Ap
     app = web.Application()
     if session:
         aiohttp_session.setup(app, EncryptedCookieStorage(SESSION_SECRET))
-    aiohttp_ably.setup(
-        app, key=KEY, identify=alice, strategy=strategy, path="/auth", clock_sync=None, **options
-    )
+    options = {"key": KEY, "identify": alice, "path": "/auth", "clock_sync": None, **options}
+    aiohttp_ably.setup(app, strategy=strategy, **options)
     app.router.add_get("/other", constant)
     return app
+
+
+def stored_in_session(**options: Any) -> web.Application:
+    return ours(ServerStored(rules, store=SessionStore(), base=BASE), session=True, **options)
 
 
 def token_details() -> web.Application:
@@ -137,10 +150,12 @@ SERVERS: dict[str, Callable[[], web.Application]] = {
     "by-hand": by_hand,
     "by-hand-session": by_hand_with_session,
     "determined": lambda: ours(ServerDetermined(her_list)),
+    "determined-one-list": lambda: ours(ServerDetermined(one_list)),
     "determined-jwt": lambda: ours(ServerDetermined(her_list), issuer=JWTIssuer()),
     "determined-details": token_details,
     "stored-memory": lambda: ours(ServerStored(rules, store=MemoryStore(), base=BASE)),
-    "stored-session": lambda: ours(ServerStored(rules, store=SessionStore(), base=BASE), session=True),
+    "stored-session": stored_in_session,
+    "stored-session-read": lambda: stored_in_session(identify=alice_by_session),
     "stored-redis": redis,
     "client-stored": lambda: ours(ClientStored(rules, base=BASE)),
     "signed": lambda: ours(ClientSigned(rules, secret=SECRET, base=BASE)),
