@@ -49,10 +49,10 @@ def is_absent(value: object) -> bool:
 def read_query(url: URL) -> Params:
     """The query of `url`, as yarl has decoded it; what it may have had to guess at is read strictly."""
     params: Params = {}
-    raw = url.raw_query_string
-    if "?" in raw or not raw.isascii() or len(url.query) > MAX_PARAMS:
+    raw, query = url.raw_query_string, url.query
+    if "?" in raw or not raw.isascii() or len(query) > MAX_PARAMS:
         return _read_pairs(_SECOND_QUERY.sub("&", raw), "query")
-    for name, value in url.query.items():
+    for name, value in query.items():
         if "%" in value or "\ufffd" in value or "%" in name or "\ufffd" in name:
             return _read_pairs(raw, "query")
         params.setdefault(name, []).append(value)
@@ -101,7 +101,11 @@ def read_capability(params: Params) -> Capability:
     asked = parse_capability(last(params, "capability")) if "capability" in params else NOTHING
     nested: dict[str, list[object]] = {}
     for name, values in params.items():
-        if "[" in name and (match := _NESTED.fullmatch(name)) and (named := [v for v in values if v != ""]):
+        if (
+            "[" in name
+            and (match := _NESTED.fullmatch(name))
+            and (named := [one for one in values if one != ""])
+        ):
             nested[match["resource"]] = named
     if nested:
         asked = _limited(asked | Capability.parse(nested))

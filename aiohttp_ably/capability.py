@@ -56,18 +56,7 @@ class Capability(Mapping[str, frozenset[str]]):
                 question(resource, operations)
             if operations:
                 checked[resource] = ALL_OF_THEM if ALL in operations else operations
-        return cls._of(checked)
-
-    @classmethod
-    def _of(cls, operations: dict[str, frozenset[str]]) -> Capability:
-        if not operations:
-            return NOTHING
-        self = object.__new__(cls)
-        self._operations = operations
-        self._text = None
-        self._index = False  # not made yet
-        self._with_base = None
-        return self
+        return _capability(checked)
 
     @classmethod
     def parse(cls, value: str | bytes | Mapping[str, object], *, limit: int = MAX_RESOURCES) -> Capability:
@@ -88,7 +77,7 @@ class Capability(Mapping[str, frozenset[str]]):
             raise InvalidCapability(f"capability must be a JSON object such as {EXAMPLE}")
         if len(value) > limit:
             raise InvalidCapability(f"capability names {len(value)} resources; at most {limit} are accepted")
-        return cls._of({resource: from_wire(resource, named) for resource, named in value.items()})
+        return _capability({resource: from_wire(resource, named) for resource, named in value.items()})
 
     @property
     def text(self) -> str:
@@ -111,7 +100,9 @@ class Capability(Mapping[str, frozenset[str]]):
         """
         try:
             if isinstance(members, dict) and {*map(type, members.values())} <= {list}:
-                return cls._of({resource: frozenset(named) for resource, named in members.items() if named})
+                return _capability(
+                    {resource: frozenset(named) for resource, named in members.items() if named}
+                )
         except TypeError:  # an operation that is a list
             pass
         raise InvalidCapability("not a capability as it is kept: an object of lists of operations")
@@ -123,7 +114,7 @@ class Capability(Mapping[str, frozenset[str]]):
         return exact | patterns.find(resource) if patterns is not None else exact
 
     def has_patterns(self) -> bool:
-        """Whether any of its resources may be another thing than the plain name of one channel."""
+        """Whether any of its resources may be anything but the plain name of one channel."""
         return self._patterns() is not None
 
     def _patterns(self) -> Index | None:
@@ -143,7 +134,7 @@ class Capability(Mapping[str, frozenset[str]]):
     def unmet_by(self, held: Capability) -> Capability:
         """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
         lacking = (self - held)._operations
-        return self._of(
+        return _capability(
             {
                 name: wanted
                 for name, wanted in lacking.items()
@@ -154,7 +145,7 @@ class Capability(Mapping[str, frozenset[str]]):
     def plain(self) -> Capability:
         """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
         kept = {name: allowed for name, allowed in self._operations.items() if is_plain(name)}
-        return self if len(kept) == len(self._operations) else self._of(kept)
+        return self if len(kept) == len(self._operations) else _capability(kept)
 
     def without(self, *resources: str) -> Capability:
         """What is left when `resources`, and all they contain, are given back.
@@ -163,14 +154,14 @@ class Capability(Mapping[str, frozenset[str]]):
         """
         if not resources:
             return self
-        given_back = self._of(dict.fromkeys(resources, ALL_OF_THEM))
+        given_back = _capability(dict.fromkeys(resources, ALL_OF_THEM))
         kept: dict[str, frozenset[str]] = {}
         for text, allowed in self._operations.items():
             held = Resource.parse(text)
             # Only a pattern can be cut in two; a plain name is given back whole or not at all.
             if not (_is_given_back(held, resources) if held.is_pattern else given_back.operations(text)):
                 kept[text] = allowed
-        return self if len(kept) == len(self._operations) else self._of(kept)
+        return self if len(kept) == len(self._operations) else _capability(kept)
 
     def with_base(self, base: Capability) -> Capability:
         """`base | self`, remembered for the last `base`: what is kept is joined to the same one each time."""
@@ -195,7 +186,7 @@ class Capability(Mapping[str, frozenset[str]]):
                 merged[resource] = join(self._operations[resource], other._operations[resource])
             if merged == self._operations:
                 return self
-        return self._of(merged)
+        return _capability(merged)
 
     def __sub__(self, other: Capability) -> Capability:
         """What is allowed here and not there. `*` less some operations stays `*`."""
@@ -210,7 +201,7 @@ class Capability(Mapping[str, frozenset[str]]):
             covered = other.operations(resource)
             if ALL not in covered and not operations <= covered:
                 left[resource] = operations - covered
-        return self._of(left)
+        return _capability(left)
 
     def __and__(self, other: Capability) -> Capability:
         """What is allowed both here and there, as Ably computes a token's capability from its key's."""
@@ -236,7 +227,7 @@ class Capability(Mapping[str, frozenset[str]]):
             for theirs_ in patterns[1]:
                 if common := mine & theirs_:
                     put(common.text, meet(self[mine.text], other[theirs_.text]))
-        return self._of(both)
+        return _capability(both)
 
     def __getitem__(self, resource: str) -> frozenset[str]:
         return self._operations[resource]
@@ -263,6 +254,18 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def __repr__(self) -> str:
         return f"Capability({self.text})"
+
+
+def _capability(operations: dict[str, frozenset[str]]) -> Capability:
+    """One of operations that are checked."""
+    if not operations:
+        return NOTHING
+    self = object.__new__(Capability)
+    self._operations = operations
+    self._text = None
+    self._index = False  # not made yet
+    self._with_base = None
+    return self
 
 
 NOTHING = object.__new__(Capability)

@@ -47,10 +47,12 @@ class Events:
         for signal in (self.on_issue, self.on_deny, self.on_error):
             signal.freeze()
 
+    def are_watched(self) -> bool:
+        """Whether anybody looks at the tokens that are issued."""
+        return bool(self.on_issue or self.on_deny) or log.isEnabledFor(logging.INFO)
+
     async def issued(self, auth: AuthRequest, decision: Decision, seconds: float) -> None:
         """A token was issued; and something denied, where not all that was asked is in it."""
-        if not (self.on_issue or self.on_deny or log.isEnabledFor(logging.INFO)):
-            return
         event = AuthEvent(auth, seconds, decision.capability, decision.denied)
         if log.isEnabledFor(logging.INFO):
             log.info("issued to %r", auth.client_id, extra=_extra(event))

@@ -42,9 +42,10 @@ class Origins:
         Raises Forbidden for a foreign origin, `null` among them, before anything of the request is read. A
         browser's request from another site without an Origin, such as a link or an image, is foreign too.
         """
-        origin = request.headers.get(hdrs.ORIGIN)
+        headers = request.headers
+        origin = headers.get(hdrs.ORIGIN)
         if origin is None:
-            if request.headers.get(_FETCH_SITE) in ("cross-site", "same-site"):
+            if headers.get(_FETCH_SITE) in ("cross-site", "same-site"):
                 raise Forbidden("a page of another site may not send this request")
             return {}
         if origin.lower() not in self._allowed and not _is_own(origin, request):

@@ -123,7 +123,8 @@ class AblyAuth(ByClientId):
             failure = Unavailable("the auth server is not set up right")
             await self.events.refused(auth, failure, time.perf_counter() - began)
             return error_response(failure, headers=cors)
-        await self.events.issued(auth, decision, time.perf_counter() - began)
+        if self.events.are_watched():
+            await self.events.issued(auth, decision, time.perf_counter() - began)
         return response
 
     @property
@@ -179,8 +180,9 @@ class AblyAuth(ByClientId):
             await self.identify(auth)
         if auth.client_id is None and not self.anonymous:
             raise Forbidden("signed out: sign in first, then ask for a token")
-        if auth.requested_client_id not in (None, auth.client_id):
-            raise Forbidden(f"client id {auth.requested_client_id[:100]!r} is not that of the signed-in user")
+        wanted = auth.requested_client_id
+        if wanted is not None and wanted != auth.client_id:
+            raise Forbidden(f"client id {wanted[:100]!r} is not that of the signed-in user")
         decision = await self.strategy.decide(auth)
         issued = await self.issuer.issue(auth, decision.capability)
         if len(issued.body) > MAX_ANSWER:

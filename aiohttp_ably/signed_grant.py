@@ -8,9 +8,10 @@ import hmac
 import json
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -30,7 +31,8 @@ REMEMBERED = 256
 _SHORT = 1024  # characters; what is longer may hold many resources, and is not remembered
 
 
-class Grant(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Grant:
     """What a signed grant says. `issued`, when its chain began, and `expires` in seconds since the epoch.
 
     `is_current` says that it would be signed in the same way now: by the newest secret, for the newest key.
@@ -106,14 +108,16 @@ class SignedGrants:
         grant, key_name = opened(text, client_id)
         if grant.expires <= now or grant.issued + self.limit <= now:
             raise InvalidCredential("the grant has expired")
+        if key_name == keys.newest.name:
+            return grant
         if keys.get(key_name) is None:
             raise InvalidCredential("the grant belongs to another Ably key")
-        return grant if key_name == keys.newest.name else grant._replace(is_current=False)
+        return replace(grant, is_current=False)
 
     def is_fresh(self, grant: Grant, *, now: float) -> bool:
         """Whether signing `grant` again would change nothing, and win less than a tenth of a lifetime."""
-        again = min(int(now) + self.lifetime, grant.issued + self.limit)
-        return grant.is_current and again - grant.expires < self.lifetime / 10
+        enough = grant.expires + self.lifetime / 10
+        return grant.is_current and (now + self.lifetime < enough or grant.issued + self.limit < enough)
 
     def _open(self, text: str, client_id: str | None) -> tuple[Grant, str]:
         """What a grant of that text says, and the name of its key. Clients send the same again and again."""

@@ -94,7 +94,8 @@ class SessionStore:
 
     With a cookie storage two requests at once cannot both take effect: the last response wins. A store on the
     server, or one request at a time, avoids that. A session that would not fit a cookie is refused with
-    TooLarge and stays as it was.
+    TooLarge and stays as it was. What a cookie of EncryptedCookieStorage held is known for a while, no longer
+    than the session lasts, so that a client that sends it again costs no deciphering.
     """
 
     keyed_by_client = False
@@ -181,8 +182,8 @@ class _Sealed(NamedTuple):
 def _sealed_session(auth: AuthRequest) -> _Sealed | None:
     """The session as it came; None where it is opened already, in no cookie, or kept in another way."""
     request = _request(auth)
-    known = set(request)
-    if aiohttp_session.SESSION_KEY in known or aiohttp_session.STORAGE_KEY not in known:
+    names = set(request)
+    if aiohttp_session.SESSION_KEY in names or aiohttp_session.STORAGE_KEY not in names:
         return None
     storage = request[aiohttp_session.STORAGE_KEY]
     if type(storage) is not EncryptedCookieStorage or (cookie := storage.load_cookie(request)) is None:

@@ -7,9 +7,9 @@ base, held and allowed; that is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ._calls import asynchronous
 from .auth_request import AuthRequest
@@ -138,7 +138,7 @@ class Strategy:
         raise self._keeps_nothing()
 
     def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
-        """The part of `total` that the token carries: all of it. `missing` is what it lacks of the ask."""
+        """The part of `total` that the token carries: all of it. `missing` of the ask was not held."""
         return total
 
     async def _base(self, auth: AuthRequest) -> Capability:
@@ -196,9 +196,9 @@ class _Kept(Strategy):
 
     store: CapabilityStore
 
-    async def held(self, auth: AuthRequest) -> Capability:
+    def held(self, auth: AuthRequest) -> Coroutine[Any, Any, Capability]:
         """What the store has for this client."""
-        return await self.store.load(auth)
+        return self.store.load(auth)
 
     async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
         """Change the store by what changed; nothing changed, nothing written."""
@@ -276,7 +276,7 @@ class ClientSigned(_Kept):
 
     async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
         """Sign what is held now, so that the grant's time begins anew."""
-        return self.store.renew(auth, held | allowed)
+        return self.store.renew(auth, held if allowed is NOTHING else held | allowed)
 
 
 def _answer(answer: Asked, name: str) -> Capability:
