@@ -85,7 +85,7 @@ class TokenRequestIssuer(_Timed):
     def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
         """The TokenRequest itself."""
         return sign_token_request(
-            auth.keys.newest,
+            auth.key,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.life(auth),
@@ -124,7 +124,7 @@ class JWTIssuer(_Timed):
         issued = int(auth.now)
         expires = issued + max(self.life(auth) // 1000, 1)
         token = sign_jwt(
-            auth.keys.newest,
+            auth.key,
             capability=capability,
             client_id=auth.client_id,
             issued=issued,

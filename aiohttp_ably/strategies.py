@@ -77,7 +77,7 @@ class Strategy:
         Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
-        base = self.base if isinstance(self.base, Capability) else await self._base(auth)
+        base = await self._base(auth)
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)
