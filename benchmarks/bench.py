@@ -17,7 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -95,10 +95,20 @@ CASES = [
 ]
 
 
+def chosen(only: Sequence[str]) -> list[Case]:
+    """The rows whose label has one of `only` in it; all where there are none."""
+    return [case for case in CASES if not only or any(one in case.label for one in only)]
+
+
+def reference(case: Case, cases: Iterable[Case]) -> Case | None:
+    """The one of `cases` that `case` is compared with."""
+    return next((one for one in cases if (one.server, one.path) == (case.of, case.path)), None)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and print a table and a chart in Markdown."""
     options = _parser().parse_args(arguments)
-    cases = [case for case in CASES if not options.only or any(one in case.label for one in options.only)]
+    cases = chosen(options.only)
     rounds = []
     for number in range(options.rounds):
         rounds.append(_round(cases, options.seconds))
@@ -115,7 +125,7 @@ def _round(cases: list[Case], seconds: int) -> dict[Case, Figure]:
     with ExitStack() as stack:
         servers = _start(stack, cases)
         cases = [case for case in cases if case.server in servers]
-        headers = {case: _prepare(servers[case.server].port, case) for case in cases}
+        headers = {case: prepare(servers[case.server].port, case) for case in cases}
         parts: dict[Case, list[Figure]] = {case: [] for case in cases}
         for _ in range(1 + seconds):
             for case in cases:
@@ -189,7 +199,7 @@ def _process(
             process.terminate()
 
 
-def _prepare(port: int, case: Case) -> dict[str, str]:
+def prepare(port: int, case: Case) -> dict[str, str]:
     """What the client sends that holds its channels already: the cookie or the grant it was given."""
     if not case.holding:
         return {}
@@ -213,14 +223,13 @@ def _report(figures: dict[Case, list[Figure]]) -> str:
     for case, (rate, cost) in medians.items():
         rates = [figure.rate for figure in figures[case]]
         cells = [case.label, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{cost:,.0f}"]
-        reference = next((one for one in medians if (one.server, one.path) == (case.of, case.path)), None)
-        if reference:
-            pairs = list(zip(figures[case], figures[reference], strict=True))
+        if other := reference(case, medians):
+            pairs = list(zip(figures[case], figures[other], strict=True))
             ratio = statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
             by_cost = statistics.median(
                 theirs.cost / ours.cost if ours.cost else 0.0 for ours, theirs in pairs
             )
-            cells += [f"{ratio:.2f}", f"{by_cost:.2f}", reference.label]
+            cells += [f"{ratio:.2f}", f"{by_cost:.2f}", other.label]
             if case.target:
                 cells.append(f"{case.target:g}: {'met' if ratio >= case.target else 'missed'}")
         lines.append(f"| {' | '.join(cells)} |" + " |" * (8 - len(cells)))
