@@ -64,6 +64,18 @@ def from_wire(resource: str, named: object) -> frozenset[str]:
     return frozenset(operations)
 
 
+@lru_cache(maxsize=1024)
+def known(names: tuple[str, ...]) -> frozenset[str]:
+    """The set of operations that `names` comes to; raises LookupError where Ably does not know them all.
+
+    Remembered, so that the many resources that allow the same share one set, and its hash.
+    """
+    operations = frozenset(names)
+    if not operations <= OPERATIONS:
+        raise LookupError
+    return ALL_OF_THEM if ALL in operations else operations
+
+
 def is_text(value: object) -> bool:
     """Whether `value` is text that can be sent: a lone surrogate cannot."""
     try:
@@ -72,17 +84,24 @@ def is_text(value: object) -> bool:
         return False
 
 
-def question(resource: str, operations: frozenset[str]) -> None:
-    """Raise TypeError where not all is text; warn of operations that Ably does not know."""
-    unknown = operations - OPERATIONS
-    if not is_text(resource) or not all(isinstance(one, str) for one in unknown):
-        raise TypeError(f"resources and operations are text, got {resource!r}: {list(operations)!r}")
+def check_text(resource: object) -> None:
+    """Raise TypeError for a name of a resource that cannot be sent."""
+    if not is_text(resource):
+        raise TypeError(f"a resource is named by text in UTF-8, got {resource!r}")
+
+
+def questioned(names: tuple[str, ...], resource: str) -> frozenset[str]:
+    """As `known`, but what Ably does not know is warned of; raises TypeError where not all is text."""
+    unknown = set(names) - OPERATIONS
+    if not all(isinstance(one, str) for one in unknown):
+        raise TypeError(f"operations are text, got {list(names)!r} on {resource!r}")
     for operation in sorted(unknown):
         warnings.warn(
             f"unknown operation {operation!r} on {resource!r}; {nearest(operation)}",
             UnknownOperationWarning,
             stacklevel=_callers_level(),
         )
+    return ALL_OF_THEM if ALL in names else frozenset(names)
 
 
 def _callers_level() -> int:

@@ -7,7 +7,7 @@ from typing import Literal, final
 
 from . import _json
 from ._operations import ALL as ALL
-from ._operations import ALL_OF_THEM, EXAMPLE, OPERATIONS, from_wire, join, meet, question, text_of
+from ._operations import ALL_OF_THEM, EXAMPLE, check_text, from_wire, join, known, meet, questioned, text_of
 from ._operations import UnknownOperationWarning as UnknownOperationWarning
 from ._resource import Index, Resource, is_plain, without_params
 from .errors import InvalidCapability
@@ -51,11 +51,15 @@ class Capability(Mapping[str, frozenset[str]]):
             )
         checked: dict[str, frozenset[str]] = {}
         for resource, named in resources.items():
-            operations = frozenset((named,)) if isinstance(named, str) else frozenset(named)
-            if not (operations <= OPERATIONS and type(resource) is str and resource.isascii()):
-                question(resource, operations)
+            names = (named,) if isinstance(named, str) else tuple(named)
+            try:
+                operations = known(names)
+            except LookupError:
+                operations = questioned(names, resource)
+            if not (type(resource) is str and resource.isascii()):
+                check_text(resource)
             if operations:
-                checked[resource] = ALL_OF_THEM if ALL in operations else operations
+                checked[resource] = operations
         return _capability(checked)
 
     @classmethod
