@@ -26,6 +26,7 @@ Asked = Capability | Mapping[str, Operations]
 Authorize = Callable[[AuthRequest, Capability], Awaitable[Asked] | Asked]
 Resolve = Callable[[AuthRequest], Awaitable[Asked] | Asked]
 OnDenied = Literal["narrow", "refuse"]
+_Source = Capability | Callable[[AuthRequest], Awaitable[Asked]]
 
 
 @dataclass(slots=True)
@@ -64,10 +65,8 @@ class Strategy:
             )
         if on_denied not in ("narrow", "refuse"):
             raise ValueError(f"on_denied={on_denied!r} is neither 'narrow' nor 'refuse'")
-        if not isinstance(base, (Mapping, type(None))) and not callable(base):
-            raise TypeError(f"base= is a capability or a function of the AuthRequest, got {base!r}")
         self.authorize = asynchronous(authorize)
-        self.base = asynchronous(base) if callable(base) else Capability(base)
+        self.base = NOTHING if base is None else _source(base, "base")
         self.on_denied = on_denied
         self.allow_wildcards = allow_wildcards
 
@@ -77,7 +76,7 @@ class Strategy:
         Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
-        base = await self._base(auth)
+        base = await _given(self.base, auth, "base")
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)
@@ -106,7 +105,7 @@ class Strategy:
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """What the client holds now, its base included."""
-        base = await self._base(auth)
+        base = await _given(self.base, auth, "base")
         return (await self.held(auth)).with_base(base)
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
@@ -141,11 +140,6 @@ class Strategy:
         """The part of `total` that the token carries: all of it. `missing` of the ask was not held."""
         return total
 
-    async def _base(self, auth: AuthRequest) -> Capability:
-        if isinstance(self.base, Capability):
-            return self.base
-        return _answer(await self.base(auth), "base=")
-
     def _keeps_nothing(self) -> UsageError:
         return UsageError(
             f"{type(self).__name__} keeps nothing that could be changed: change what your function answers,"
@@ -154,23 +148,22 @@ class Strategy:
 
 
 class ServerDetermined(Strategy):
-    """Your server knows the whole list: `resolve(auth)` returns it, and every request gets it.
+    """Your server knows the whole list, and every request gets it.
 
-    A client's `capability` only narrows its token. Where nothing of the list is in it, the token carries the
+    `resolve` is the list, where it is the same for all, or a function of the AuthRequest that returns it. A
+    client's `capability` only narrows its token. Where nothing of the list is in it, the token carries the
     list, and the ask counts as denied.
     """
 
     def __init__(
-        self, resolve: Resolve, *, base: Asked | Resolve | None = None, on_denied: OnDenied = "narrow"
+        self, resolve: Asked | Resolve, *, base: Asked | Resolve | None = None, on_denied: OnDenied = "narrow"
     ) -> None:
-        if not callable(resolve):
-            raise TypeError(f"ServerDetermined needs a function of the AuthRequest, got {resolve!r}")
         super().__init__(_nothing_more, base=base, on_denied=on_denied)
-        self.resolve = asynchronous(resolve)
+        self.resolve = _source(resolve, "resolve")
 
-    async def held(self, auth: AuthRequest) -> Capability:
+    def held(self, auth: AuthRequest) -> Coroutine[Any, Any, Capability]:
         """The list."""
-        return _answer(await self.resolve(auth), "resolve")
+        return _given(self.resolve, auth, "resolve")
 
     def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
         """What is in the ask too."""
@@ -187,7 +180,7 @@ class ClientStored(Strategy):
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
         """Whether base or `authorize` allows it: nothing is held to look it up in."""
-        asked = Capability({resource: operation}) - await self._base(auth)
+        asked = Capability({resource: operation}) - await self.capability(auth)
         return not (asked - await self.check(auth, asked))
 
 
@@ -277,6 +270,19 @@ class ClientSigned(_Kept):
     async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
         """Sign what is held now, so that the grant's time begins anew."""
         return self.store.renew(auth, held if allowed is NOTHING else held | allowed)
+
+
+def _source(source: Asked | Resolve, name: str) -> _Source:
+    if callable(source):
+        return asynchronous(source)
+    if isinstance(source, Mapping):
+        return Capability(source)
+    raise TypeError(f"{name}= is a capability or a function of the AuthRequest, got {source!r}")
+
+
+async def _given(source: _Source, auth: AuthRequest, name: str) -> Capability:
+    """A capability, or what the function in its place answers."""
+    return _answer(await source(auth), name) if callable(source) else source
 
 
 def _answer(answer: Asked, name: str) -> Capability:

@@ -44,7 +44,7 @@ def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
         app,
         key=key,
         identify=lambda request: "alice",
-        strategy=ServerDetermined(lambda auth: {"lobby": ["publish", "subscribe"]}),
+        strategy=ServerDetermined({"lobby": ["publish", "subscribe"]}),
         client_options=client_options,
     )
     measure(ably, registry)

@@ -305,8 +305,10 @@ async def test_what_cannot_be_said_is_not_dropped(kind: Kind, client_of: Any) ->
     assert await granted(await ask(client)) == {**BASE, "room:*": ["publish"]}
 
 
-async def test_a_list_of_the_server_is_only_narrowed(client_of: Any) -> None:
-    client = await client_of(ServerDetermined(lambda auth: {"a:1": "*", "a:2": ["subscribe", "publish"]}))
+@pytest.mark.parametrize("of_each", [True, False], ids=["of each client's own", "the same for all"])
+async def test_a_list_of_the_server_is_only_narrowed(of_each: bool, client_of: Any) -> None:
+    its_list = {"a:1": "*", "a:2": ["subscribe", "publish"]}
+    client = await client_of(ServerDetermined((lambda auth: its_list) if of_each else its_list))
     assert await granted(await ask(client, {"a:*": ["subscribe"]})) == {
         "a:1": ["subscribe"],
         "a:2": ["subscribe"],
@@ -349,7 +351,7 @@ async def test_an_anonymous_client_may_have_what_is_not_filed_by_client_id(
 @pytest.mark.parametrize("make", [
     lambda: ServerStored(None, store=MemoryStore()),  # type: ignore[arg-type]
     lambda: ServerStored(rooms(), store=object()),  # type: ignore[arg-type]
-    lambda: ServerDetermined({"lobby": ["subscribe"]}),  # type: ignore[arg-type]
+    lambda: ServerDetermined(["lobby"]),  # type: ignore[arg-type]
     lambda: ClientSigned(rooms()),
     lambda: ClientSigned(rooms(), secret=SECRET, carrier=JWTCarrier()),
     lambda: ClientStored(rooms(), base="lobby"),  # type: ignore[arg-type]
