@@ -42,7 +42,7 @@ SECRET = "a secret of the server, long enough"
 SESSION_SECRET = b"0123456789abcdef0123456789abcdef"
 ASKED = {"chat:1": ["publish", "subscribe"]}
 BASE = {"lobby": ["subscribe"]}
-ONE_LIST = Capability({**ASKED, **BASE})
+THE_LIST = {**ASKED, **BASE}
 # As long as the answers of the others.
 CONSTANT = json.dumps({"token": "x" * 225}).encode()
 
@@ -65,10 +65,6 @@ async def alice_by_session(request: web.Request) -> str:
 
 async def her_list(auth: AuthRequest) -> dict[str, list[str]]:
     return {**ASKED, **BASE}
-
-
-async def one_list(auth: AuthRequest) -> Capability:
-    return ONE_LIST
 
 
 async def constant(request: web.Request) -> web.Response:
@@ -150,7 +146,7 @@ SERVERS: dict[str, Callable[[], web.Application]] = {
     "by-hand": by_hand,
     "by-hand-session": by_hand_with_session,
     "determined": lambda: ours(ServerDetermined(her_list)),
-    "determined-one-list": lambda: ours(ServerDetermined(one_list)),
+    "determined-for-all": lambda: ours(ServerDetermined(THE_LIST)),
     "determined-jwt": lambda: ours(ServerDetermined(her_list), issuer=JWTIssuer()),
     "determined-details": token_details,
     "stored-memory": lambda: ours(ServerStored(rules, store=MemoryStore(), base=BASE)),
