@@ -28,7 +28,8 @@ _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
 # What browsers make of a missing value (`undefined`, `null`), and others of none at all.
-_ABSENT = ("", "undefined", "null")
+ABSENT: tuple[object, ...] = (None, "", "undefined", "null")
+"""How SDKs write "nothing"."""
 
 # ably-php and hand-written clients append `?a=1` to a URL that has a query already.
 _SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")
@@ -39,11 +40,6 @@ _TIMEDELTA = re.compile(
     r"((?P<days>[0-9]{1,6}) days?, )?"
     r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{2}):(?P<seconds>[0-9]{2}(\.[0-9]{1,6})?)"
 )
-
-
-def is_absent(value: object) -> bool:
-    """Whether `value` is how an SDK writes "nothing"."""
-    return value is None or value in _ABSENT
 
 
 def read_query(url: URL) -> Params:
@@ -129,7 +125,7 @@ def parse_capability(value: object) -> Capability:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Capability:
     """Remembered where it is short, since clients send the same again with every renewal."""
-    if text in _ABSENT:
+    if text in ABSENT:
         return NOTHING
     if text == "[object Object]":
         raise InvalidCapability(
@@ -174,7 +170,7 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
     since the documentation of ably-cocoa tells its users so.
     """
     value = last(params, "ttl")
-    if is_absent(value):
+    if value in ABSENT:
         return None
     text = str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
     if _NUMBER.fullmatch(text):
@@ -199,7 +195,7 @@ def read_client_id(params: Params, header: str | None) -> str | None:
 
 
 def _same(asked: str | None, value: object) -> str | None:
-    if is_absent(value) or value == asked:
+    if value in ABSENT or value == asked:
         return asked
     if not isinstance(value, str):
         raise BadRequest("clientId must be text")
@@ -242,7 +238,7 @@ def _names(params: Params, name: str, *, split: bool = False) -> list[str]:
 
 
 def _listed(value: object, name: str) -> Iterable[object]:
-    if is_absent(value):
+    if value in ABSENT:
         return ()
     if isinstance(value, str) and value.startswith('["'):
         try:

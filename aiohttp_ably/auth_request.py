@@ -14,8 +14,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import istr
 
 from ._dialects import (
+    ABSENT,
     Params,
-    is_absent,
     last,
     read_capability,
     read_client_id,
@@ -93,16 +93,15 @@ class AuthRequest:
         return self.keys.newest
 
     @classmethod
-    async def read(cls, request: web.Request) -> AuthRequest:
-        """Read what `request` asks: query and body merged, the body over the query.
+    def read(cls, request: web.Request, body: bytes) -> AuthRequest:
+        """Read what `request` asks: query and `body` merged, the body over the query.
 
-        Raises BadRequest for what is malformed or did not arrive whole, and TooLarge over 128 KiB.
+        Raises BadRequest for what is malformed.
         """
         auth = cls(request)
         params = read_query(request.rel_url)
-        if request.body_exists:
-            body = await _body(request)
-            params |= read_body(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
+        if body:
+            params |= _in_body(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
         auth.ask(params)
         return auth
 
@@ -110,7 +109,7 @@ class AuthRequest:
         """Take `params` for what the client asks, beside the headers already here."""
         headers = self.headers
         self.sent = params
-        if _CAPABILITY_HEADER in headers and is_absent(last(params, "capability")):
+        if _CAPABILITY_HEADER in headers and last(params, "capability") in ABSENT:
             params = params | {"capability": [_header_capability(headers[_CAPABILITY_HEADER])]}
         self.asked = read_capability(params)
         if "drop" in params:
@@ -136,12 +135,10 @@ class AuthRequest:
         self.reply[name, ""] = value
 
 
-def read_body(content_type: str, body: bytes) -> Params:
+def _in_body(content_type: str, body: bytes) -> Params:
     """The params in a POST body: a form or JSON, in UTF-8."""
     kind, _, rest = content_type.partition(";")
     kind = kind.strip().lower()
-    if not body:
-        return {}
     charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", rest, re.IGNORECASE)
     if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
         raise BadRequest(f"charset {charset[1][:50]!r} is not accepted; send UTF-8")
@@ -152,7 +149,8 @@ def read_body(content_type: str, body: bytes) -> Params:
     raise BadRequest(f"a body of type {kind[:100]!r} is not accepted; send {_FORM} or application/json")
 
 
-async def _body(request: web.Request) -> bytes:
+async def received_body(request: web.Request) -> bytes:
+    """The body of `request`; raises BadRequest when it did not arrive whole, and TooLarge over 128 KiB."""
     received = bytearray()
     try:
         if (request.content_length or 0) > MAX_BODY:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
 
-from ._calls import within
+from ._calls import dependable
 from .auth_request import AuthRequest
 from .capability import Capability
 from .control import Control
-from .errors import AuthError, Unavailable, UsageError
+from .errors import UsageError
 from .issuers import Issuer, JWTIssuer
 from .keys import ApiKey, KeyRing
 from .strategies import Asked, Strategy
 from .tokens import checked_client_id
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
@@ -84,19 +81,6 @@ class ByClientId:
         """
         return await self._revoke(clients, groups, key, margin=False)
 
-    async def dependable(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives; raises Unavailable when a part it depends on fails or takes too long."""
-        try:
-            return await within(self.timeout, work)
-        except (AuthError, UsageError):
-            raise
-        except asyncio.TimeoutError:
-            log.error("no answer within %s s", self.timeout)
-            raise Unavailable(f"no answer within {self.timeout:g} s; try again") from None
-        except Exception as error:
-            log.exception("a part the auth server depends on failed")
-            raise Unavailable("a part the auth server depends on failed; try again") from error
-
     async def _change(
         self,
         client_id: str,
@@ -112,7 +96,7 @@ class ByClientId:
             )
         keys = self._keys_of(key)
         auth = AuthRequest(client_id=checked_client_id(client_id), keys=keys, now=self._control.now())
-        held = await self.dependable(change(auth))
+        held = await dependable(change(auth), self.timeout)
         if tell:
             await self.reauthorize(client_id, key=keys)
         return held

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from . import _json
+from ._calls import dependable
 from ._resource import is_plain
 from .auth_request import AuthRequest
 from .by_client_id import KeyFor, Keys
@@ -113,7 +114,7 @@ class ClientAuth:
     async def identify(self) -> str | None:
         """The client id, as `identify` of `setup()` gives it; asked once a request."""
         if not self._identified:
-            await self._ably.dependable(self._ably.identify(self._auth))
+            await dependable(self._ably.identify(self._auth), self._ably.timeout)
             self._identified = True
         return self._auth.client_id
 
@@ -128,13 +129,15 @@ class ClientAuth:
         """What the client holds now, its base included."""
         if not await self._known():
             return Capability()
-        return await self._ably.dependable(self._ably.strategy.capability(self._auth))
+        return await dependable(self._ably.strategy.capability(self._auth), self._ably.timeout)
 
     async def allows(self, operation: str, resource: str) -> bool:
         """Whether the client may do `operation` on `resource`, by what it holds now."""
         if not await self._known():
             return False
-        return await self._ably.dependable(self._ably.strategy.allows(self._auth, operation, resource))
+        return await dependable(
+            self._ably.strategy.allows(self._auth, operation, resource), self._ably.timeout
+        )
 
     async def grant(self, capability: Asked) -> Capability:
         """Let the client hold `capability` too; its response tells it to reauthorize.
@@ -156,7 +159,7 @@ class ClientAuth:
         """
         await self._writable()
         began = time.perf_counter()
-        issued, decision = await self._ably.dependable(self._ably.issue(self._auth))
+        issued, decision = await dependable(self._ably.issue(self._auth), self._ably.timeout)
         await self._ably.events.issued(self._auth, decision, time.perf_counter() - began)
         members: Mapping[str, object] = _json.loads(issued.body)
         return members
@@ -180,8 +183,8 @@ class ClientAuth:
 
     async def _change(self, change: Callable[[], Coroutine[Any, Any, Capability]]) -> Capability:
         await self._writable()
-        before = await self._ably.dependable(self._ably.strategy.held(self._auth))
-        after = await self._ably.dependable(change())
+        before = await dependable(self._ably.strategy.held(self._auth), self._ably.timeout)
+        after = await dependable(change(), self._ably.timeout)
         if after != before:
             self.reauthorize()
         return after

@@ -35,7 +35,7 @@ _DENIED_LIMIT = 2048
 
 
 def json_response(
-    body: bytes, *, status: int = 200, content_type: str = JSON, headers: Mapping[str, str] = _NONE
+    body: bytes, content_type: str = JSON, headers: Mapping[str, str] = _NONE, *, status: int = 200
 ) -> web.Response:
     """A response no cache keeps. Its type has no charset: some SDKs compare the exact text."""
     response = web.Response(body=body, status=status, content_type=content_type, headers=NEVER_CACHED)

@@ -11,8 +11,8 @@ from typing import Any
 from aiohttp import web
 from aiosignal import Signal
 
-from ._calls import asynchronous
-from .auth_request import AuthRequest
+from ._calls import asynchronous, dependable
+from .auth_request import AuthRequest, received_body
 from .by_client_id import ByClientId, KeyFor, Keys
 from .capability import NOTHING
 from .carriers import JWTCarrier
@@ -106,12 +106,13 @@ class AblyAuth(ByClientId):
             cors = self._origins.check(request)
             if request.method not in ("GET", "POST"):
                 return _without_token(request, cors)
-            auth = await AuthRequest.read(request)
-            issued, decision = await self.dependable(self.issue(auth))
+            body = await received_body(request) if request.body_exists else b""
+            auth = AuthRequest.read(request, body)
+            issued, decision = await dependable(self.issue(auth), self.timeout)
             response = json_response(
                 issued.body,
-                content_type=issued.content_type,
-                headers=cors if decision.denied is NOTHING else {**cors, **denied_headers(decision.denied)},
+                issued.content_type,
+                cors if decision.denied is NOTHING else {**cors, **denied_headers(decision.denied)},
             )
             if auth.reply:
                 write_reply(auth, response)

@@ -61,7 +61,6 @@ def check_length(capability: Capability) -> None:
 
 def token_request_mac(
     key: ApiKey,
-    *,
     ttl: object,
     capability: str | None,
     client_id: str | None,
@@ -130,12 +129,13 @@ def sign_token_request(
     Raises InvalidCapability when the capability is empty, since Ably takes that for all rights of the key,
     and InvalidClientId when the client id is not one.
     """
-    _check(capability, client_id)
+    if capability is NOTHING:
+        raise _nothing()
+    if client_id is not None:
+        checked_client_id(client_id)
     text = capability.text
     nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
-    mac = token_request_mac(
-        key, ttl=ttl, capability=text, client_id=client_id, timestamp=timestamp, nonce=nonce
-    )
+    mac = token_request_mac(key, ttl, text, client_id, timestamp, nonce)
     return TokenRequest(key.name, text, ttl, timestamp, nonce, mac, client_id)
 
 
@@ -182,7 +182,10 @@ def sign_jwt(
     (`ably.limits.publish.perAttachment.maxRate.<name>`), your own. Raises ValueError when they
     would replace one of ours, and what `sign_token_request` raises.
     """
-    _check(capability, client_id)
+    if capability is NOTHING:
+        raise _nothing()
+    if client_id is not None:
+        checked_client_id(client_id)
     if taken := _OUR_CLAIMS & (claims or {}).keys():
         raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server does")
     payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
@@ -251,11 +254,8 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _check(capability: Capability, client_id: str | None) -> None:
-    if capability is NOTHING:
-        raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
-    if client_id is not None:
-        checked_client_id(client_id)
+def _nothing() -> InvalidCapability:
+    return InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:

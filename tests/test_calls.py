@@ -7,14 +7,15 @@ from functools import partial
 
 import pytest
 
-from aiohttp_ably._calls import asynchronous, within
+from aiohttp_ably._calls import asynchronous, dependable
+from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
 
 
 async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
     async def work() -> int:
         return 1
 
-    assert await within(0, work()) == 1
+    assert await dependable(work(), 0) == 1
 
 
 async def test_work_goes_on_where_it_waited() -> None:
@@ -29,18 +30,35 @@ async def test_work_goes_on_where_it_waited() -> None:
 
     asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
     asyncio.get_running_loop().call_soon(ready.set_result, 1)
-    assert await within(10, work()) == 2
+    assert await dependable(work(), 10) == 2
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-async def test_what_work_raises_is_raised(turns: int) -> None:
+async def test_work_that_fails_makes_no_answer_available(
+    turns: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async def work() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         raise ValueError("no")
 
-    with pytest.raises(ValueError, match="no"):
-        await within(10, work())
+    with pytest.raises(Unavailable, match="try again") as refused:
+        await dependable(work(), 10)
+    assert isinstance(refused.value.__cause__, ValueError)
+    assert "ValueError: no" in caplog.text
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["a refusal", "a wrong use"])
+async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> None:
+    async def work() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise refusal
+
+    with pytest.raises(type(refusal)) as refused:
+        await dependable(work(), 10)
+    assert refused.value is refusal
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
@@ -56,8 +74,8 @@ async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
             await asyncio.sleep(0)
             cleaned.append(True)
 
-    with pytest.raises(asyncio.TimeoutError):
-        await within(0.01, work())
+    with pytest.raises(Unavailable, match=r"no answer within 0\.01 s"):
+        await dependable(work(), 0.01)
     assert cleaned == [True]
     await asyncio.sleep(0)  # nobody is cancelled by it later
 
@@ -70,7 +88,7 @@ async def test_a_time_limit_within_is_its_own() -> None:
             return "went on"
         return "never"
 
-    assert await within(10, work()) == "went on"
+    assert await dependable(work(), 10) == "went on"
 
 
 async def test_who_is_cancelled_cancels_the_work() -> None:
@@ -85,7 +103,7 @@ async def test_who_is_cancelled_cancels_the_work() -> None:
             seen.append("cancelled")
             raise
 
-    task = asyncio.create_task(within(10, work()))
+    task = asyncio.create_task(dependable(work(), 10))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
