@@ -25,10 +25,13 @@ from typing import NamedTuple
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from .load import pin, requests_per_second
+from .load import load, pin
 from .servers import ASKED, KEY, SERVERS, rooms
 
 HERE = Path(__file__).parent
+SLICE = 0.25
+"""For how many seconds each is loaded in its turn: neighbours on a shared machine come and go in seconds."""
+WARM_UP = 4  # slices
 ASK = f"/auth?clientId=alice&capability={quote(json.dumps(ASKED))}"
 
 
@@ -127,17 +130,16 @@ def _round(cases: list[Case], seconds: int) -> dict[Case, Figure]:
         cases = [case for case in cases if case.server in servers]
         headers = {case: prepare(servers[case.server].port, case) for case in cases}
         parts: dict[Case, list[Figure]] = {case: [] for case in cases}
-        for _ in range(1 + seconds):
+        for _ in range(WARM_UP + round(seconds / SLICE)):
             for case in cases:
                 parts[case].append(_measure(servers[case.server], case, headers[case]))
-    return {case: _together(measured[1:]) for case, measured in parts.items()}  # the first was to warm up
+    return {case: _together(measured[WARM_UP:]) for case, measured in parts.items()}
 
 
 def _measure(server: Server, case: Case, headers: Mapping[str, str]) -> Figure:
-    """A second of load."""
     before = server.cpu_seconds()
-    rate = requests_per_second(server.port, case.path, headers, seconds=1)
-    return Figure(rate, (server.cpu_seconds() - before) / rate * 1e6)
+    requests, rate = load(server.port, case.path, headers, SLICE)
+    return Figure(rate, (server.cpu_seconds() - before) / requests * 1e6)
 
 
 def _together(parts: list[Figure]) -> Figure:
@@ -249,7 +251,7 @@ def _median(figures: list[Figure]) -> Figure:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is loaded (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=2, help="and for how many seconds (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=4, help="and for how many seconds (%(default)s)")
     parser.add_argument("--only", nargs="*", default=[], help="only rows whose label has one of these in it")
     parser.add_argument("--output", type=Path, help="a file for the Markdown too")
     return parser

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 CONNECTIONS = 16
 
@@ -19,31 +22,44 @@ def pin(core: int) -> None:
         os.sched_setaffinity(0, {core})
 
 
-def requests_per_second(port: int, path: str, headers: Mapping[str, str], seconds: float) -> float:
-    """How many requests a second are answered with 200; raises RuntimeError for any other answer."""
+class Load(NamedTuple):
+    """What was answered."""
+
+    requests: int
+    rate: float
+    """Requests a second."""
+
+
+def load(port: int, path: str, headers: Mapping[str, str], seconds: float) -> Load:
+    """As many requests as are answered in that time; raises RuntimeError for an answer that is not 200."""
     if wrk := shutil.which("wrk"):
         return _by_wrk(wrk, port, path, headers, seconds)
     return asyncio.run(_by_python(port, path, headers, seconds))
 
 
-def _by_wrk(wrk: str, port: int, path: str, headers: Mapping[str, str], seconds: float) -> float:
-    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{max(round(seconds), 1)}s"]
+def _by_wrk(wrk: str, port: int, path: str, headers: Mapping[str, str], seconds: float) -> Load:
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{math.ceil(seconds) + 1}s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    run = subprocess.run(
+    with subprocess.Popen(
         [*command, f"http://127.0.0.1:{port}{path}"],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=True,
         preexec_fn=lambda: pin(1),
-    )
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", run.stdout)
-    if rate is None or "Non-2xx" in run.stdout or "Socket errors" in run.stdout:
-        raise RuntimeError(run.stdout + run.stderr)
-    return float(rate[1])
+    ) as run:
+        try:
+            said, _ = run.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGINT)  # it counts whole seconds only, and reports when it is interrupted
+            said, _ = run.communicate()
+    count, rate = re.search(r"(\d+) requests in", said), re.search(r"Requests/sec:\s+([\d.]+)", said)
+    if count is None or rate is None or "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(said)
+    return Load(int(count[1]), float(rate[1]))
 
 
-async def _by_python(port: int, path: str, headers: Mapping[str, str], seconds: float) -> float:
+async def _by_python(port: int, path: str, headers: Mapping[str, str], seconds: float) -> Load:
     lines = [f"GET {path} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     wire = "\r\n".join([*lines, "", ""]).encode()
@@ -63,4 +79,5 @@ async def _by_python(port: int, path: str, headers: Mapping[str, str], seconds: 
         writer.close()
         return answered
 
-    return sum(await asyncio.gather(*(one_connection() for _ in range(CONNECTIONS)))) / seconds
+    answered = sum(await asyncio.gather(*(one_connection() for _ in range(CONNECTIONS))))
+    return Load(answered, answered / seconds)
