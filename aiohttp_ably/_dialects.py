@@ -27,9 +27,8 @@ MAX_PARAMS = 4096
 _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
-# What browsers make of a missing value (`undefined`, `null`), and others of none at all.
 ABSENT: tuple[object, ...] = (None, "", "undefined", "null")
-"""How SDKs write "nothing"."""
+"""What browsers make of a missing value, and others of none at all."""
 
 # ably-php and hand-written clients append `?a=1` to a URL that has a query already.
 _SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")

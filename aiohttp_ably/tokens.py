@@ -129,10 +129,7 @@ def sign_token_request(
     Raises InvalidCapability when the capability is empty, since Ably takes that for all rights of the key,
     and InvalidClientId when the client id is not one.
     """
-    if capability is NOTHING:
-        raise _nothing()
-    if client_id is not None:
-        checked_client_id(client_id)
+    _check(capability, client_id)
     text = capability.text
     nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
     mac = token_request_mac(key, ttl, text, client_id, timestamp, nonce)
@@ -182,10 +179,7 @@ def sign_jwt(
     (`ably.limits.publish.perAttachment.maxRate.<name>`), your own. Raises ValueError when they
     would replace one of ours, and what `sign_token_request` raises.
     """
-    if capability is NOTHING:
-        raise _nothing()
-    if client_id is not None:
-        checked_client_id(client_id)
+    _check(capability, client_id)
     if taken := _OUR_CLAIMS & (claims or {}).keys():
         raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server does")
     payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
@@ -254,8 +248,11 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _nothing() -> InvalidCapability:
-    return InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
+def _check(capability: Capability, client_id: str | None) -> None:
+    if capability is NOTHING:
+        raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
+    if client_id is not None:
+        checked_client_id(client_id)
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:
