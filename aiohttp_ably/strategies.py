@@ -143,8 +143,8 @@ class Strategy:
 
     def _keeps_nothing(self) -> UsageError:
         return UsageError(
-            f"{type(self).__name__} keeps nothing that could be changed: change what your function answers,"
-            " and tell the client with get_auth(request).reauthorize()"
+            f"{type(self).__name__} keeps nothing that could be changed: change the list that you give it,"
+            " or what your function answers, and tell the client with get_auth(request).reauthorize()"
         )
 
 
