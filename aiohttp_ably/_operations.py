@@ -70,10 +70,9 @@ def known(names: tuple[str, ...]) -> frozenset[str]:
 
     Remembered, so that the many resources that allow the same share one set, and its hash.
     """
-    operations = frozenset(names)
-    if not operations <= OPERATIONS:
+    if not OPERATIONS.issuperset(names):
         raise LookupError
-    return ALL_OF_THEM if ALL in operations else operations
+    return _set_of(names)
 
 
 def is_text(value: object) -> bool:
@@ -101,6 +100,10 @@ def questioned(names: tuple[str, ...], resource: str) -> frozenset[str]:
             UnknownOperationWarning,
             stacklevel=_callers_level(),
         )
+    return _set_of(names)
+
+
+def _set_of(names: tuple[str, ...]) -> frozenset[str]:
     return ALL_OF_THEM if ALL in names else frozenset(names)
 
 

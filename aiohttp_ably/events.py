@@ -41,17 +41,15 @@ class Events:
         self.on_issue: Signal[AuthEvent] = Signal(self)
         self.on_deny: Signal[AuthEvent] = Signal(self)
         self.on_error: Signal[AuthEvent] = Signal(self)
-        self._has_receivers = True  # as far as is known before the start
 
     def freeze(self) -> None:
         """Take no more receivers: the app starts."""
         for signal in (self.on_issue, self.on_deny, self.on_error):
             signal.freeze()
-        self._has_receivers = bool(self.on_issue or self.on_deny)
 
     def are_watched(self) -> bool:
         """Whether anybody looks at the tokens that are issued."""
-        return self._has_receivers or log.isEnabledFor(logging.INFO)
+        return bool(self.on_issue or self.on_deny) or log.isEnabledFor(logging.INFO)
 
     async def issued(self, auth: AuthRequest, decision: Decision, seconds: float) -> None:
         """A token was issued; and something denied, where not all that was asked is in it."""
