@@ -6,6 +6,9 @@ from .capability import UnknownOperationWarning as UnknownOperationWarning
 from .carriers import Carrier as Carrier
 from .carriers import GrantCarrier as GrantCarrier
 from .carriers import JWTCarrier as JWTCarrier
+from .client_auth import ClientAuth as ClientAuth
+from .client_auth import get_auth as get_auth
+from .client_auth import requires as requires
 from .errors import AuthError as AuthError
 from .errors import BadRequest as BadRequest
 from .errors import CapabilityDenied as CapabilityDenied
@@ -25,9 +28,6 @@ from .issuers import TokenDetailsIssuer as TokenDetailsIssuer
 from .issuers import TokenRequestIssuer as TokenRequestIssuer
 from .keys import ApiKey as ApiKey
 from .keys import KeyRing as KeyRing
-from .plugin import ClientAuth as ClientAuth
-from .plugin import get_auth as get_auth
-from .plugin import requires as requires
 from .plugin import setup as setup
 from .redis_store import RedisStore as RedisStore
 from .rules import ChannelRules as ChannelRules

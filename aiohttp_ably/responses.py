@@ -76,7 +76,7 @@ def denied_headers(denied: Capability) -> dict[str, str]:
     return headers
 
 
-def write_reply(auth: AuthRequest, response: web.StreamResponse) -> None:
-    """Put the headers and cookies that `auth` collected on `response`, whose headers are not sent yet."""
+def write_reply(auth: AuthRequest, headers: CIMultiDict[str]) -> None:
+    """Add the headers and cookies that `auth` collected to those of a response, which are not sent yet."""
     for (name, _), value in auth.reply.items():
-        response.headers.add(name, value)
+        headers.add(name, value)

@@ -115,7 +115,7 @@ class AblyAuth(ByClientId):
                 cors if decision.denied is NOTHING else {**cors, **denied_headers(decision.denied)},
             )
             if auth.reply:
-                write_reply(auth, response)
+                write_reply(auth, response.headers)
         except AuthError as refusal:
             await self.events.refused(auth, refusal, time.perf_counter() - began)
             return error_response(refusal, headers=cors)

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiohttp import CookieJar, web
+from aiohttp import ClientError, CookieJar, web
+from aiohttp.test_utils import make_mocked_request
 from apps import (
     BASE,
     KEY,
@@ -29,6 +30,7 @@ from aiohttp_ably import (
     Capability,
     ClientSigned,
     ClientStored,
+    Forbidden,
     JWTCarrier,
     KeyRing,
     MemoryStore,
@@ -351,16 +353,23 @@ async def test_a_sub_app_uses_what_its_parent_set_up_or_its_own(aiohttp_client: 
     assert await granted(response) == {"own": ["subscribe"], "chat:1": ["publish"]}
 
 
-@pytest.mark.parametrize("kind", ["plain", "raised", "stream", "websocket"])
+@pytest.mark.parametrize(
+    "kind", ["plain", "plain prepared", "raised", "refused", "file", "unsent", "stream", "websocket"]
+)
 async def test_a_signed_grant_goes_out_with_every_kind_of_response(kind: str, aiohttp_client: Any) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await get_auth(request).grant({"chat:1": ["publish"]})
-        if kind == "plain":
-            return web.Response()
         if kind == "raised":
             raise web.HTTPSeeOther("/elsewhere")
-        response: Any = web.WebSocketResponse() if kind == "websocket" else web.StreamResponse()
-        await response.prepare(request)
+        if kind == "refused":
+            raise Forbidden("not this")
+        if kind == "file":
+            return web.FileResponse(__file__)
+        response: Any = {"plain": web.Response, "websocket": web.WebSocketResponse}.get(
+            kind.split()[0], web.StreamResponse
+        )()
+        if kind not in ("plain", "unsent"):
+            await response.prepare(request)
         return response
 
     app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
@@ -371,8 +380,55 @@ async def test_a_signed_grant_goes_out_with_every_kind_of_response(kind: str, ai
             pass
     else:
         response = await client.get("/handler", headers=ALICE, allow_redirects=False)
-        assert response.headers["Ably-Reauthorize"] == "1"
+        assert response.headers.getall("Ably-Reauthorize") == ["1"]
+        assert len(response.headers.getall("Set-Cookie")) == 1
     assert await granted(await ask(client)) == {**BASE, "chat:1": ["publish"]}
+
+
+async def test_each_response_of_a_connection_has_its_own_grant(aiohttp_client: Any) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        if room := request.query.get("room"):
+            await get_auth(request).grant({f"chat:{room}": ["publish"]})
+        return web.Response()
+
+    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
+    app.router.add_get("/handler", handler)
+    client = await aiohttp_client(app)
+    told = []
+    for query in ("?room=1", "", "?room=2"):
+        response = await client.get("/handler" + query, headers=ALICE)
+        await response.read()
+        told.append((response.headers.getall("Ably-Reauthorize", []), "Set-Cookie" in response.headers))
+    assert told == [(["1"], True), ([], False), (["1"], True)]
+
+
+@pytest.mark.parametrize("answer", [web.Response, web.StreamResponse])
+async def test_what_comes_too_late_for_the_headers_is_an_error(
+    answer: type[web.StreamResponse], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = answer()
+        await response.prepare(request)
+        get_auth(request).reauthorize()
+        return response
+
+    app = make_app(LIST)
+    app.router.add_get("/handler", handler)
+    client = await aiohttp_client(app)
+    with pytest.raises(ClientError):
+        async with client.get("/handler", headers=ALICE, raise_for_status=True) as response:
+            await response.read()
+    assert "before `await response.prepare(request)`" in caplog.text
+
+
+async def test_a_handler_can_be_tried_with_a_mocked_request() -> None:
+    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
+    request = make_mocked_request("GET", "/handler", headers=ALICE, app=app)
+    held = await get_auth(request).grant({"chat:1": ["publish"]})
+    assert held.to_dict() == {"chat:1": ["publish"]}
+    response = web.Response()
+    await response.prepare(request)
+    assert response.headers["Ably-Reauthorize"] == "1"
 
 
 async def test_a_grant_after_the_headers_is_an_error_and_changes_nothing(aiohttp_client: Any) -> None:
