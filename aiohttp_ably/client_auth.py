@@ -233,7 +233,7 @@ def _write_with_headers(request: web.Request, known: Mapping[AblyAuth, ClientAut
     write_headers = writer.write_headers
 
     async def write(status_line: str, headers: CIMultiDict[str]) -> None:
-        del writer.write_headers
+        writer.write_headers = write_headers  # type: ignore[method-assign]
         for auth in known.values():
             auth._write(headers)
         request[_SENT] = True
