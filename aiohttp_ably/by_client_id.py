@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
@@ -18,7 +18,6 @@ from .keys import ApiKey, KeyRing
 from .strategies import Asked, Strategy
 from .tokens import checked_client_id
 
-T = TypeVar("T")
 Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
 KeyFor = Callable[[web.Request], Keys | Awaitable[Keys | None] | None]
 _CLOCK_LEEWAY = 0.1

@@ -21,6 +21,7 @@ from .rules import ChannelPattern
 from .server import AblyAuth
 from .strategies import Asked
 
+T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 ABLY = web.AppKey("aiohttp_ably", AblyAuth)
@@ -41,7 +42,7 @@ class ClientAuth:
     async def identify(self) -> str | None:
         """The client id, as `identify` of `setup()` gives it; asked once a request."""
         if not self._identified:
-            await dependable(self._ably.identify(self._auth), self._ably.timeout)
+            await self._dependable(self._ably.identify(self._auth))
             self._identified = True
         return self._auth.client_id
 
@@ -56,15 +57,13 @@ class ClientAuth:
         """What the client holds now, its base included."""
         if not await self._known():
             return Capability()
-        return await dependable(self._ably.strategy.capability(self._auth), self._ably.timeout)
+        return await self._dependable(self._ably.strategy.capability(self._auth))
 
     async def allows(self, operation: str, resource: str) -> bool:
         """Whether the client may do `operation` on `resource`, by what it holds now."""
         if not await self._known():
             return False
-        return await dependable(
-            self._ably.strategy.allows(self._auth, operation, resource), self._ably.timeout
-        )
+        return await self._dependable(self._ably.strategy.allows(self._auth, operation, resource))
 
     async def grant(self, capability: Asked) -> Capability:
         """Let the client hold `capability` too; its response tells it to reauthorize.
@@ -86,7 +85,7 @@ class ClientAuth:
         """
         await self._writable()
         began = time.perf_counter()
-        issued, decision = await dependable(self._ably.issue(self._auth), self._ably.timeout)
+        issued, decision = await self._dependable(self._ably.issue(self._auth))
         await self._ably.events.issued(self._auth, decision, time.perf_counter() - began)
         members: Mapping[str, object] = _json.loads(issued.body)
         return members
@@ -99,6 +98,9 @@ class ClientAuth:
         self._check_unsent()
         self._auth.set_header(REAUTHORIZE_HEADER, "1")
 
+    def _dependable(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
+        return dependable(work, self._ably.timeout)
+
     async def _known(self) -> bool:
         return await self.identify() is not None or self._ably.anonymous
 
@@ -109,8 +111,8 @@ class ClientAuth:
 
     async def _change(self, change: Callable[[], Coroutine[Any, Any, Capability]]) -> Capability:
         await self._writable()
-        before = await dependable(self._ably.strategy.held(self._auth), self._ably.timeout)
-        after = await dependable(change(), self._ably.timeout)
+        before = await self._dependable(self._ably.strategy.held(self._auth))
+        after = await self._dependable(change())
         if after != before:
             self.reauthorize()
         return after

@@ -76,8 +76,7 @@ class Strategy:
         Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
         token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
         """
-        # Each request comes here, and a coroutine costs one per cent of it.
-        base = await _given(self.base, auth, "base") if callable(self.base) else self.base
+        base = await _given(self.base, auth, "base")
         held = await self.held(auth)
         if auth.drop:
             held = held.without(*auth.drop)

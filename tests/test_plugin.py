@@ -353,22 +353,23 @@ async def test_a_sub_app_uses_what_its_parent_set_up_or_its_own(aiohttp_client: 
     assert await granted(response) == {"own": ["subscribe"], "chat:1": ["publish"]}
 
 
-@pytest.mark.parametrize(
-    "kind", ["plain", "plain prepared", "raised", "refused", "file", "unsent", "stream", "websocket"]
-)
+RETURNED = {"plain": web.Response, "file": lambda: web.FileResponse(__file__), "unsent": web.StreamResponse}
+PREPARED = {
+    "plain prepared": web.Response,
+    "stream": web.StreamResponse,
+    "websocket": web.WebSocketResponse,
+}
+RAISED = {"raised": lambda: web.HTTPSeeOther("/elsewhere"), "refused": lambda: Forbidden("not this")}
+
+
+@pytest.mark.parametrize("kind", [*RETURNED, *PREPARED, *RAISED])
 async def test_a_signed_grant_goes_out_with_every_kind_of_response(kind: str, aiohttp_client: Any) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await get_auth(request).grant({"chat:1": ["publish"]})
-        if kind == "raised":
-            raise web.HTTPSeeOther("/elsewhere")
-        if kind == "refused":
-            raise Forbidden("not this")
-        if kind == "file":
-            return web.FileResponse(__file__)
-        response: Any = {"plain": web.Response, "websocket": web.WebSocketResponse}.get(
-            kind.split()[0], web.StreamResponse
-        )()
-        if kind not in ("plain", "unsent"):
+        if kind in RAISED:
+            raise RAISED[kind]()
+        response: web.StreamResponse = {**RETURNED, **PREPARED}[kind]()
+        if kind in PREPARED:
             await response.prepare(request)
         return response
 
