@@ -1,14 +1,7 @@
 """Turn any aiohttp app into an auth server for Ably realtime."""
 
-from .auth_request import AuthRequest as AuthRequest
 from .capability import Capability as Capability
 from .capability import UnknownOperationWarning as UnknownOperationWarning
-from .carriers import Carrier as Carrier
-from .carriers import GrantCarrier as GrantCarrier
-from .carriers import JWTCarrier as JWTCarrier
-from .client_auth import ClientAuth as ClientAuth
-from .client_auth import get_auth as get_auth
-from .client_auth import requires as requires
 from .errors import AuthError as AuthError
 from .errors import BadRequest as BadRequest
 from .errors import CapabilityDenied as CapabilityDenied
@@ -21,6 +14,9 @@ from .errors import TooLarge as TooLarge
 from .errors import Unavailable as Unavailable
 from .errors import UsageError as UsageError
 from .events import AuthEvent as AuthEvent
+from .handlers import ClientAuth as ClientAuth
+from .handlers import get_auth as get_auth
+from .handlers import requires as requires
 from .issuers import Issued as Issued
 from .issuers import Issuer as Issuer
 from .issuers import JWTIssuer as JWTIssuer
@@ -29,14 +25,18 @@ from .issuers import TokenRequestIssuer as TokenRequestIssuer
 from .keys import ApiKey as ApiKey
 from .keys import KeyRing as KeyRing
 from .plugin import setup as setup
-from .redis_store import RedisStore as RedisStore
+from .request import AuthRequest as AuthRequest
 from .rules import ChannelRules as ChannelRules
 from .script import static_path as static_path
 from .server import AblyAuth as AblyAuth
-from .signed_grant import SignedGrants as SignedGrants
-from .stores import CapabilityStore as CapabilityStore
-from .stores import MemoryStore as MemoryStore
-from .stores import SessionStore as SessionStore
+from .stores.redis import RedisStore as RedisStore
+from .stores.session import CapabilityStore as CapabilityStore
+from .stores.session import MemoryStore as MemoryStore
+from .stores.session import SessionStore as SessionStore
+from .stores.signed import Carrier as Carrier
+from .stores.signed import GrantCarrier as GrantCarrier
+from .stores.signed import JWTCarrier as JWTCarrier
+from .stores.signed_grant import SignedGrants as SignedGrants
 from .strategies import ClientSigned as ClientSigned
 from .strategies import ClientStored as ClientStored
 from .strategies import ServerDetermined as ServerDetermined

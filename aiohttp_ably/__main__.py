@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m aiohttp_ably")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("check", help="check an API key, and Ably with it", description=_DESCRIPTION)
-    one.add_argument("--sandbox", action="store_true", help="use a local stand-in for Ably and a key of its")
+    one.add_argument("--emulator", action="store_true", help="use a local emulator of Ably and a key of its")
     one.add_argument("--endpoint", help="where Ably is, as SDKs take it; by default the real one")
     one.add_argument("--port", type=int, help="with --endpoint: the port, where it is not the usual")
     one.add_argument("--no-tls", action="store_true", help="with --endpoint on this machine: plain HTTP")
@@ -40,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _check(options: argparse.Namespace) -> int:
-    if options.sandbox:
-        from .sandbox import Sandbox
+    if options.emulator:
+        from .emulator import Emulator
 
-        async with Sandbox() as sandbox:
-            reach = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
-            return await _report(sandbox.key, reach)
+        async with Emulator() as emulator:
+            reach = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
+            return await _report(emulator.key, reach)
     key = os.environ.get("ABLY_API_KEY")
     if not key:
-        print("ABLY_API_KEY is not set; set it to a key of your Ably app, or try --sandbox", file=sys.stderr)
+        print("ABLY_API_KEY is not set; set it to a key of your Ably app, or try --emulator", file=sys.stderr)
         return 1
     reach = {}
     if options.endpoint:

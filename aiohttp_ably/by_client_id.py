@@ -8,14 +8,14 @@ from typing import Any
 
 from aiohttp import web
 
-from ._calls import dependable
-from .auth_request import AuthRequest
+from ._callbacks import dependable
+from .ably_api import AblyApi
 from .capability import Capability
-from .control import Control
 from .errors import UsageError
 from .issuers import Issuer, JWTIssuer
 from .keys import ApiKey, KeyRing
-from .strategies import Asked, Strategy
+from .request import AuthRequest
+from .strategies import CapabilityLike, Strategy
 from .tokens import checked_client_id
 
 Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
@@ -29,11 +29,11 @@ class ByClientId:
     strategy: Strategy
     issuer: Issuer
     timeout: float
-    _control: Control
+    _control: AblyApi
     _key: KeyRing | KeyFor | None
 
     async def grant(
-        self, client_id: str, capability: Asked, *, key: Keys | None = None, tell: bool = True
+        self, client_id: str, capability: CapabilityLike, *, key: Keys | None = None, tell: bool = True
     ) -> Capability:
         """Let a client hold `capability` too, from anywhere, and tell it so that it reauthorizes.
 

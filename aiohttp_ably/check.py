@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from .ably_api import NOT_REVOCABLE, AblyApi
 from .capability import Capability
-from .control import NOT_REVOCABLE, Control
 from .errors import RevocationFailed, Unavailable
 from .keys import ApiKey, KeyRing
 
@@ -44,7 +44,7 @@ async def check(key_text: str, options: Mapping[str, Any] | None = None) -> Asyn
         yield Finding("failed", "key", str(error))
         return
     yield Finding("ok", "key", f"{key.name} has the form of a key")
-    control = Control(options)
+    control = AblyApi(options)
     try:
         began, before = time.perf_counter(), time.time()
         try:
@@ -92,7 +92,7 @@ async def _rights(key: ApiKey, options: Mapping[str, Any]) -> Finding:
     return Finding("ok", "rights", f"the key may {capability.text}")
 
 
-async def _revocable(key: ApiKey, control: Control) -> Finding:
+async def _revocable(key: ApiKey, control: AblyApi) -> Finding:
     nobody = f"revocationKey:aiohttp-ably-check-{secrets.token_hex(8)}"
     try:
         await control.revoke(KeyRing([key]), [nobody], margin=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from aiosignal import Signal
 
-from ._calls import timeout
-from .auth_request import AuthRequest
+from ._callbacks import timeout
 from .capability import NOTHING, Capability
 from .errors import AuthError
+from .request import AuthRequest
 from .strategies import Decision
 
 log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from . import _json
-from ._calls import asynchronous
-from .auth_request import AuthRequest
+from ._callbacks import asynchronous
 from .capability import Capability
+from .capability import strict_json as _json
 from .errors import TooLarge, Unavailable
+from .request import AuthRequest
 from .tokens import MAX_REVOCABLE_TTL, MAX_TTL, MIN_TTL, TokenRequest, sign_jwt, sign_token_request
 
 JSON = "application/json"

@@ -11,8 +11,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from .by_client_id import KeyFor, Keys
-from .client_auth import ABLY, handled, is_sent
 from .errors import AuthError
+from .handlers import ABLY, handled, is_sent
 from .issuers import Issuer, TokenRequestIssuer
 from .responses import error_response
 from .script import script_routes

@@ -2,10 +2,10 @@
 
     from aiohttp_ably.pytest_plugin import assert_allows, realtime_client
 
-    async def test_members_may_publish(aiohttp_client, ably_sandbox):
-        client = await aiohttp_client(make_app(key=ably_sandbox.key))
+    async def test_members_may_publish(aiohttp_client, ably_emulator):
+        client = await aiohttp_client(make_app(key=ably_emulator.key))
         answer = await (await client.get("/ably/auth?channel=chat:1")).json()
-        assert_allows(answer, {"chat:1": ["publish"]}, client_id="alice", sandbox=ably_sandbox)
+        assert_allows(answer, {"chat:1": ["publish"]}, client_id="alice", emulator=ably_emulator)
 
 pytest loads this module wherever the package is installed, so it imports nothing before it is needed.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ably.realtime.realtime import AblyRealtime
 
     from .capability import Capability, Operations
-    from .sandbox import Sandbox
+    from .emulator import Emulator
 
 _ANY = object()
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -38,26 +38,26 @@ def _async_fixture(function: _F) -> _F:
 
 
 @_async_fixture
-async def ably_sandbox() -> AsyncIterator[Sandbox]:
-    """A running sandbox with one key, `ably_sandbox.key`, that may do everything."""
-    from .sandbox import Sandbox
+async def ably_emulator() -> AsyncIterator[Emulator]:
+    """A running emulator with one key, `ably_emulator.key`, that may do everything."""
+    from .emulator import Emulator
 
-    async with Sandbox() as sandbox:
-        yield sandbox
+    async with Emulator() as emulator:
+        yield emulator
 
 
 def client_options(
-    sandbox: Sandbox, *, sdk: Literal["js", "python"] = "js", tls: bool = False, **options: Any
+    emulator: Emulator, *, sdk: Literal["js", "python"] = "js", tls: bool = False, **options: Any
 ) -> dict[str, Any]:
-    """Client options with which an Ably SDK talks to `sandbox` and to nothing else; `options` are added.
+    """Client options with which an Ably SDK talks to `emulator` and to nothing else; `options` are added.
 
     For ably-js they can go through JSON. For ably-python they do for REST; its realtime client ignores the
     port, so make that with `realtime_client`.
     """
     port = "tls_port" if sdk == "python" else "tlsPort"
-    ours: dict[str, Any] = {"endpoint": sandbox.host, "tls": tls}
-    ours[port if tls else "port"] = sandbox.tls_port if tls else sandbox.port
-    check = f"{sandbox.tls_url if tls else sandbox.url}/is-the-internet-up.txt"
+    ours: dict[str, Any] = {"endpoint": emulator.host, "tls": tls}
+    ours[port if tls else "port"] = emulator.tls_port if tls else emulator.port
+    check = f"{emulator.tls_url if tls else emulator.url}/is-the-internet-up.txt"
     if sdk == "python":
         ours["connectivity_check_url"] = check
     else:
@@ -67,18 +67,18 @@ def client_options(
     return ours | options
 
 
-def realtime_client(sandbox: Sandbox, *, tls: bool = False, **options: Any) -> AblyRealtime:
-    """A connecting ably-python realtime client of `sandbox`; close it with `await client.close()`.
+def realtime_client(emulator: Emulator, *, tls: bool = False, **options: Any) -> AblyRealtime:
+    """A connecting ably-python realtime client of `emulator`; close it with `await client.close()`.
 
     `options` are client options such as `auth_url`; with `auto_connect=False` call `connect()` yourself.
     """
     from ably.realtime.realtime import AblyRealtime
 
     connect = options.pop("auto_connect", True)
-    ours = client_options(sandbox, sdk="python", tls=tls, auto_connect=False, **options)
+    ours = client_options(emulator, sdk="python", tls=tls, auto_connect=False, **options)
     client = AblyRealtime(**ours)
     # The SDK builds the websocket's URL from the host alone.
-    client.options.get_host = lambda: f"{sandbox.host}:{sandbox.tls_port if tls else sandbox.port}"
+    client.options.get_host = lambda: f"{emulator.host}:{emulator.tls_port if tls else emulator.port}"
     if connect:
         client.connect()
     return client
@@ -88,7 +88,7 @@ def realtime_client(sandbox: Sandbox, *, tls: bool = False, **options: Any) -> A
 class TokenContent:
     """What a token, or a request for one, says. Times in milliseconds since the epoch.
 
-    `capability` is None where the token takes that of its key, which only the sandbox knows.
+    `capability` is None where the token takes that of its key, which only the emulator knows.
     """
 
     kind: Literal["token request", "jwt", "token"]
@@ -99,14 +99,14 @@ class TokenContent:
     expires: int
 
 
-def decode_token(answer: Any, sandbox: Sandbox | None = None) -> TokenContent:
+def decode_token(answer: Any, emulator: Emulator | None = None) -> TokenContent:
     """What an auth endpoint's `answer` allows, and for whom.
 
-    `answer` is a TokenRequest, TokenDetails, a JWT or a token of the sandbox: text, JSON text, a dict, or an
-    object of the Ably SDK. With `sandbox` it is verified as Ably would, and `capability` is what remains of
+    `answer` is a TokenRequest, TokenDetails, a JWT or a token of the emulator: text, JSON text, a dict, or an
+    object of the Ably SDK. With `emulator` it is verified as Ably would, and `capability` is what remains of
     it within its key's. Raises ValueError when it is none of these, or does not verify.
     """
-    from . import _json
+    from .capability import strict_json as _json
 
     if hasattr(answer, "to_dict"):
         answer = answer.to_dict()
@@ -115,9 +115,9 @@ def decode_token(answer: Any, sandbox: Sandbox | None = None) -> TokenContent:
     if isinstance(answer, Mapping) and isinstance(answer.get("token"), str):
         answer = answer["token"]
     if isinstance(answer, Mapping) and "keyName" in answer:
-        return _token_request(answer, sandbox)
+        return _token_request(answer, emulator)
     if isinstance(answer, str):
-        return _verified(answer, sandbox) if sandbox is not None else _jwt(answer)
+        return _verified(answer, emulator) if emulator is not None else _jwt(answer)
     raise ValueError(f"neither a TokenRequest, TokenDetails nor a token: {type(answer).__name__}")
 
 
@@ -127,7 +127,7 @@ def assert_allows(
     *,
     client_id: Any = _ANY,
     only: bool = False,
-    sandbox: Sandbox | None = None,
+    emulator: Emulator | None = None,
 ) -> TokenContent:
     """Assert that an auth endpoint's `answer` allows all of `allowed`; with `only`, nothing else.
 
@@ -135,7 +135,7 @@ def assert_allows(
     """
     from .capability import Capability
 
-    content = decode_token(answer, sandbox)
+    content = decode_token(answer, emulator)
     wanted, held = Capability(allowed), content.capability
     assert held is not None, "the token has no capability of its own: it allows all that its key does"  # noqa: S101
     assert held.covers(wanted), f"not allowed: {wanted - held}; the token allows {held}"  # noqa: S101
@@ -146,18 +146,18 @@ def assert_allows(
     return content
 
 
-def _token_request(request: Mapping[str, Any], sandbox: Sandbox | None) -> TokenContent:
+def _token_request(request: Mapping[str, Any], emulator: Emulator | None) -> TokenContent:
     from .capability import Capability
+    from .emulator.failure import Failure
     from .errors import InvalidCredential
     from .keys import KeyRing
-    from .sandbox.failure import Failure
     from .tokens import verify_token_request
 
     text = request.get("capability")
     capability = Capability.parse(text) if text else None
-    if sandbox is not None:
+    if emulator is not None:
         try:
-            key = sandbox.apps.key(str(request["keyName"]))
+            key = emulator.apps.key(str(request["keyName"]))
             verify_token_request(request, KeyRing([key.api_key]))
         except (Failure, InvalidCredential) as error:
             raise ValueError(error.message) from None
@@ -167,11 +167,11 @@ def _token_request(request: Mapping[str, Any], sandbox: Sandbox | None) -> Token
     return TokenContent("token request", name, capability, client_id, timestamp, timestamp + ttl)
 
 
-def _verified(token: str, sandbox: Sandbox) -> TokenContent:
-    from .sandbox.failure import Failure
+def _verified(token: str, emulator: Emulator) -> TokenContent:
+    from .emulator.failure import Failure
 
     try:
-        grant = sandbox.verifier.token(token)
+        grant = emulator.verifier.token(token)
     except Failure as failure:
         raise ValueError(failure.message) from None
     return TokenContent(
@@ -191,7 +191,7 @@ def _jwt(token: str) -> TokenContent:
     from .tokens import CAPABILITY_CLAIM, CLIENT_ID_CLAIM
 
     if token.count(".") != 2:
-        raise ValueError("what this token allows is known to the sandbox that issued it: give sandbox=")
+        raise ValueError("what this token allows is known to the emulator that issued it: give emulator=")
     try:
         header = jwt.get_unverified_header(token)
         claims = jwt.decode(token, options={"verify_signature": False})

@@ -9,10 +9,10 @@ from types import MappingProxyType
 from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
-from .auth_request import GRANT_HEADER, AuthRequest
 from .capability import Capability
 from .errors import AuthError, error_body, error_headers
 from .issuers import JSON
+from .request import GRANT_HEADER, AuthRequest
 
 DENIED_HEADER = "Ably-Denied"
 OMITTED_HEADER = "Ably-Denied-Omitted"

@@ -7,9 +7,9 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from ._calls import asynchronous
-from .auth_request import AuthRequest
+from ._callbacks import asynchronous
 from .capability import ALL, Capability, Operations
+from .request import AuthRequest
 
 Rule = Callable[..., Operations | Awaitable[Operations]]
 R = TypeVar("R", bound=Rule)
@@ -91,10 +91,10 @@ class ChannelRules:
 
         return register
 
-    async def __call__(self, auth: AuthRequest, asked: Capability) -> Capability:
+    async def __call__(self, auth: AuthRequest, requested: Capability) -> Capability:
         """The part of `asked` that the rules allow."""
-        allowed = {resource: await self._allowed(auth, resource) for resource in asked}
-        return Capability(allowed) & asked
+        allowed = {resource: await self._allowed(auth, resource) for resource in requested}
+        return Capability(allowed) & requested
 
     async def _allowed(self, auth: AuthRequest, resource: str) -> Operations:
         for pattern, rule in self._rules:

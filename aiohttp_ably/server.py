@@ -11,18 +11,18 @@ from typing import Any
 from aiohttp import web
 from aiosignal import Signal
 
-from ._calls import asynchronous, dependable
-from .auth_request import AuthRequest, received_body
+from ._callbacks import asynchronous, dependable
+from .ably_api import AblyApi
 from .by_client_id import ByClientId, KeyFor, Keys
 from .capability import NOTHING
-from .carriers import JWTCarrier
-from .control import Control
 from .errors import AuthError, BadRequest, Forbidden, InvalidClientId, TooLarge, Unavailable, UsageError
 from .events import AuthEvent, Events
 from .issuers import Issued, Issuer, JWTIssuer, TokenDetailsIssuer
 from .keys import KeyRing
 from .origins import METHODS, Origins, preflight
+from .request import AuthRequest, received_body
 from .responses import denied_headers, error_response, json_response, refused, write_reply
+from .stores.signed import JWTCarrier
 from .strategies import ClientSigned, Decision, Strategy
 from .tokens import MAX_ANSWER, checked_client_id
 
@@ -79,7 +79,7 @@ class AblyAuth(ByClientId):
         if not timeout > 0:
             problems.append(f"timeout= is a number of seconds over 0, got {timeout!r}")
         try:
-            self._control = Control(client_options, seconds=timeout, clock=clock)
+            self._control = AblyApi(client_options, seconds=timeout, clock=clock)
         except ValueError as error:
             problems.append(f"client_options=: {error}")
         if problems:

@@ -11,22 +11,22 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ._calls import asynchronous
-from .auth_request import AuthRequest
+from ._callbacks import asynchronous
 from .capability import NOTHING, Capability, Operations
-from .carriers import Carrier, GrantCarrier
 from .errors import CapabilityDenied, Forbidden, UsageError
-from .signed_grant import SignedGrants
-from .stores import CapabilityStore
+from .request import AuthRequest
+from .stores.session import CapabilityStore
+from .stores.signed import Carrier, GrantCarrier
+from .stores.signed_grant import SignedGrants
 from .tokens import check_length
 
 log = logging.getLogger(__name__)
 
-Asked = Capability | Mapping[str, Operations]
-Authorize = Callable[[AuthRequest, Capability], Awaitable[Asked] | Asked]
-Resolve = Callable[[AuthRequest], Awaitable[Asked] | Asked]
-OnDenied = Literal["narrow", "refuse"]
-_Source = Capability | Callable[[AuthRequest], Awaitable[Asked]]
+CapabilityLike = Capability | Mapping[str, Operations]
+Authorize = Callable[[AuthRequest, Capability], Awaitable[CapabilityLike] | CapabilityLike]
+Resolve = Callable[[AuthRequest], Awaitable[CapabilityLike] | CapabilityLike]
+OnDenied = Literal["omit", "reject"]
+_Source = Capability | Callable[[AuthRequest], Awaitable[CapabilityLike]]
 
 
 @dataclass(slots=True)
@@ -42,9 +42,9 @@ class Strategy:
 
     A strategy without a `store` keeps nothing.
 
-    `authorize(auth, asked)` gets what must be checked and returns the part that is allowed. `base` is what
-    every client has without asking: a capability, or a function of the AuthRequest. `on_denied` says what a
-    denied ask does: "narrow" leaves it out of the token, "refuse" answers 401 with 40160. With
+    `authorize(auth, requested)` gets what must be checked and returns the part that is allowed. `base` is
+    what every client has without asking: a capability, or a function of the AuthRequest. `on_denied` says what a
+    denied ask does: "omit" leaves it out of the token, "reject" answers 401 with 40160. With
     `allow_wildcards` patterns and unusual names are passed on to `authorize`, not denied outright.
     """
 
@@ -54,17 +54,17 @@ class Strategy:
         self,
         authorize: Authorize,
         *,
-        base: Asked | Resolve | None = None,
-        on_denied: OnDenied = "narrow",
+        base: CapabilityLike | Resolve | None = None,
+        on_denied: OnDenied = "omit",
         allow_wildcards: bool = False,
     ) -> None:
         if not callable(authorize):
             raise TypeError(
-                f"{type(self).__name__} needs a function of (auth, asked) that returns what is allowed, or"
-                f" ChannelRules; got {authorize!r}"
+                f"{type(self).__name__} needs a function of (auth, requested) that returns what is allowed,"
+                f" or ChannelRules; got {authorize!r}"
             )
-        if on_denied not in ("narrow", "refuse"):
-            raise ValueError(f"on_denied={on_denied!r} is neither 'narrow' nor 'refuse'")
+        if on_denied not in ("omit", "reject"):
+            raise ValueError(f"on_denied={on_denied!r} is neither 'omit' nor 'reject'")
         self.authorize = asynchronous(authorize)
         self.base = NOTHING if base is None else _source(base, "base")
         self.on_denied = on_denied
@@ -82,10 +82,10 @@ class Strategy:
             held = held.without(*auth.drop)
         trusted = held.with_base(base)
         total, denied, allowed = trusted, NOTHING, NOTHING
-        if (missing := auth.asked - trusted) is not NOTHING:
+        if (missing := auth.requested - trusted) is not NOTHING:
             allowed = await self.check(auth, missing)
             total = trusted | allowed
-            denied = missing.unmet_by(total)
+            denied = missing.missing_from(total)
         if total is NOTHING:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
@@ -93,7 +93,7 @@ class Strategy:
                 auth.client_id,
             )
             raise Forbidden("nothing is granted to this client, and a token needs at least one right")
-        if denied is not NOTHING and (self.on_denied == "refuse" if auth.strict is None else auth.strict):
+        if denied is not NOTHING and (self.on_denied == "reject" if auth.strict is None else auth.strict):
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
         if allowed is not NOTHING:
             check_length(total)
@@ -112,13 +112,13 @@ class Strategy:
         """Whether the client may do `operation` on `resource` now."""
         return (await self.capability(auth)).allows(operation, resource)
 
-    async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
+    async def check(self, auth: AuthRequest, requested: Capability) -> Capability:
         """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
         if not self.allow_wildcards:
-            asked = asked.plain()
-        if asked is NOTHING:
+            requested = requested.plain()
+        if requested is NOTHING:
             return NOTHING
-        return _answer(await self.authorize(auth, asked), "authorize") & asked
+        return _answer(await self.authorize(auth, requested), "authorize") & requested
 
     async def held(self, auth: AuthRequest) -> Capability:
         """What the client is trusted to have already, beside its base."""
@@ -156,7 +156,11 @@ class ServerDetermined(Strategy):
     """
 
     def __init__(
-        self, resolve: Asked | Resolve, *, base: Asked | Resolve | None = None, on_denied: OnDenied = "narrow"
+        self,
+        resolve: CapabilityLike | Resolve,
+        *,
+        base: CapabilityLike | Resolve | None = None,
+        on_denied: OnDenied = "omit",
     ) -> None:
         super().__init__(_nothing_more, base=base, on_denied=on_denied)
         self.resolve = _source(resolve, "resolve")
@@ -167,11 +171,11 @@ class ServerDetermined(Strategy):
 
     def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
         """What is in the ask too."""
-        if auth.asked is NOTHING:
+        if auth.requested is NOTHING:
             return total
-        if missing is NOTHING and not auth.asked.has_patterns():
-            return auth.asked
-        both = total & auth.asked
+        if missing is NOTHING and not auth.requested.has_patterns():
+            return auth.requested
+        both = total & auth.requested
         return total if both is NOTHING else both
 
 
@@ -180,8 +184,8 @@ class ClientStored(Strategy):
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
         """Whether base or `authorize` allows it: nothing is held to look it up in."""
-        asked = Capability({resource: operation}) - await self.capability(auth)
-        return not (asked - await self.check(auth, asked))
+        requested = Capability({resource: operation}) - await self.capability(auth)
+        return not (requested - await self.check(auth, requested))
 
 
 class _Kept(Strategy):
@@ -219,8 +223,8 @@ class ServerStored(_Kept):
         authorize: Authorize,
         *,
         store: CapabilityStore,
-        base: Asked | Resolve | None = None,
-        on_denied: OnDenied = "narrow",
+        base: CapabilityLike | Resolve | None = None,
+        on_denied: OnDenied = "omit",
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
@@ -230,11 +234,11 @@ class ServerStored(_Kept):
             )
         self.store = store
 
-    async def check(self, auth: AuthRequest, asked: Capability) -> Capability:
+    async def check(self, auth: AuthRequest, requested: Capability) -> Capability:
         """As for every strategy; but an anonymous client is allowed nothing that is filed by client id."""
         if auth.client_id is None and self.store.keyed_by_client:
             return NOTHING
-        return await super().check(auth, asked)
+        return await super().check(auth, requested)
 
 
 class ClientSigned(_Kept):
@@ -255,8 +259,8 @@ class ClientSigned(_Kept):
         encrypt: bool = False,
         secure: bool | None = None,
         carrier: Carrier | None = None,
-        base: Asked | Resolve | None = None,
-        on_denied: OnDenied = "narrow",
+        base: CapabilityLike | Resolve | None = None,
+        on_denied: OnDenied = "omit",
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
@@ -272,7 +276,7 @@ class ClientSigned(_Kept):
         return self.store.renew(auth, held if allowed is NOTHING else held | allowed)
 
 
-def _source(source: Asked | Resolve, name: str) -> _Source:
+def _source(source: CapabilityLike | Resolve, name: str) -> _Source:
     if callable(source):
         return asynchronous(source)
     if isinstance(source, Mapping):
@@ -285,7 +289,7 @@ async def _given(source: _Source, auth: AuthRequest, name: str) -> Capability:
     return _answer(await source(auth), name) if callable(source) else source
 
 
-def _answer(answer: Asked, name: str) -> Capability:
+def _answer(answer: CapabilityLike, name: str) -> Capability:
     if not isinstance(answer, (dict, Mapping)):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
@@ -294,5 +298,5 @@ def _answer(answer: Asked, name: str) -> Capability:
     return Capability(answer)
 
 
-async def _nothing_more(auth: AuthRequest, asked: Capability) -> Capability:
+async def _nothing_more(auth: AuthRequest, requested: Capability) -> Capability:
     return NOTHING

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from . import _json
 from .capability import NOTHING, Capability
+from .capability import strict_json as _json
 from .errors import InvalidCapability, InvalidClientId, InvalidCredential, TooLarge
 from .keys import ApiKey, KeyRing
 

@@ -76,7 +76,7 @@ CASES = [
     Case("ServerDetermined, one list for all", "determined-for-all", "by-hand", 1.2),
     Case("ServerDetermined, a list for each request", "determined", "by-hand", 1.2),
     Case("ServerDetermined, JWT", "determined-jwt", "by-hand"),
-    Case("ServerDetermined, TokenDetails from Ably's stand-in", "determined-details", "by-hand"),
+    Case("ServerDetermined, TokenDetails from Ably's emulator", "determined-details", "by-hand"),
     Case("ServerStored in memory", "stored-memory", "by-hand", holding=1),
     Case("ServerStored, encrypted session", "stored-session", "by-hand-session", 1.5, holding=1),
     Case(
@@ -158,8 +158,8 @@ def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
         return stack.enter_context(_process(names, command, environment, core=core))
 
     if "determined-details" in wanted:
-        ably = start(["ably"], [*python, "benchmarks.stand_in"], core=1)["ably"]
-        environment["BENCH_SANDBOX_PORT"] = str(ably.port)
+        ably = start(["ably"], [*python, "benchmarks.emulator"], core=1)["ably"]
+        environment["BENCH_EMULATOR_PORT"] = str(ably.port)
     if "stored-redis" in wanted:
         if shutil.which("redis-server"):
             redis = start(["redis"], [*python, "benchmarks.redis"], core=1)["redis"]

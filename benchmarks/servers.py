@@ -131,8 +131,8 @@ def stored_in_session(**options: Any) -> web.Application:
 
 
 def token_details() -> web.Application:
-    stand_in = {"endpoint": "127.0.0.1", "port": int(os.environ["BENCH_SANDBOX_PORT"]), "tls": False}
-    return ours(ServerDetermined(her_list), issuer=TokenDetailsIssuer(), client_options=stand_in)
+    emulator = {"endpoint": "127.0.0.1", "port": int(os.environ["BENCH_EMULATOR_PORT"]), "tls": False}
+    return ours(ServerDetermined(her_list), issuer=TokenDetailsIssuer(), client_options=emulator)
 
 
 def redis() -> web.Application:

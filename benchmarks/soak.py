@@ -38,7 +38,7 @@ from aiohttp_ably import (
     Strategy,
     TokenRequestIssuer,
 )
-from aiohttp_ably.strategies import Asked
+from aiohttp_ably.strategies import CapabilityLike
 
 from .load import CONNECTIONS, pin
 
@@ -71,8 +71,8 @@ def make_app(redis_url: str) -> web.Application:
     return app
 
 
-async def _everything(auth: AuthRequest, asked: Capability) -> Asked:
-    return asked
+async def _everything(auth: AuthRequest, requested: Capability) -> CapabilityLike:
+    return requested
 
 
 def _user(request: web.Request) -> str | None:

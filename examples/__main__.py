@@ -1,4 +1,4 @@
-"""`python -m examples`: the chat, with the stand-in for Ably unless ABLY_API_KEY is set."""
+"""`python -m examples`: the chat, with the emulator for Ably unless ABLY_API_KEY is set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 from .chat import make_app
 
@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 async def _serve(port: int, ttl: timedelta) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        ably: str | Sandbox = os.environ.get("ABLY_API_KEY") or Sandbox()
-        if isinstance(ably, Sandbox):
+        ably: str | Emulator = os.environ.get("ABLY_API_KEY") or Emulator()
+        if isinstance(ably, Emulator):
             await stack.enter_async_context(ably)
         runner = web.AppRunner(make_app(ably, ttl=ttl), access_log=None)
         await runner.setup()
@@ -43,7 +43,7 @@ async def _serve(port: int, ttl: timedelta) -> None:
         port = runner.addresses[0][1]
         print(f"The chat is at    http://{HOST}:{port}")
         print(f"A second person:  http://localhost:{port}   (the same chat; the browser keeps them apart)")
-        print(f"Ably:             {'the real one' if isinstance(ably, str) else f'a stand-in, {ably.url}'}")
+        print(f"Ably:             {'the real one' if isinstance(ably, str) else f'an emulator, {ably.url}'}")
         print("Ctrl+C ends it.", flush=True)
         await asyncio.Event().wait()
 

@@ -68,7 +68,7 @@ async def make_app() -> web.Application:
         app,
         key=ApiKey(os.environ["ABLY_API_KEY"], revocable=True),
         identify=current_user,
-        strategy=ServerStored(lambda auth, asked: {}, store=store, base={"lobby": ["subscribe"]}),
+        strategy=ServerStored(lambda auth, requested: {}, store=store, base={"lobby": ["subscribe"]}),
         client_options=json.loads(os.environ.get("ABLY_CLIENT_OPTIONS", "null")),
     )
     app.add_routes(routes)

@@ -1,4 +1,4 @@
-"""Serves an example: with the Ably key in ABLY_API_KEY, else against a stand-in for Ably started here."""
+"""Serves an example: with the Ably key in ABLY_API_KEY, else against an emulator of Ably started here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 from aiohttp import web
 
 from aiohttp_ably import ApiKey
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 ClientOptions = Mapping[str, Any] | None
 MakeApp = Callable[[str, ClientOptions], web.Application]
@@ -43,12 +43,12 @@ async def _serve_workers(make_app: str, workers: int, port: int) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _this_task().cancel)
     async with contextlib.AsyncExitStack() as stack:
         if "ABLY_API_KEY" not in environment:
-            environment["ABLY_API_KEY"] = f"stand-in.key:{secrets.token_urlsafe(32)}"
+            environment["ABLY_API_KEY"] = f"emulator.key:{secrets.token_urlsafe(32)}"
             key = ApiKey(environment["ABLY_API_KEY"], revocable=True)
-            sandbox = await stack.enter_async_context(Sandbox(key))
-            options = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+            emulator = await stack.enter_async_context(Emulator(key))
+            options = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
             environment["ABLY_CLIENT_OPTIONS"] = json.dumps(options)
-            print(f"Ably's stand-in: endpoint={sandbox.host!r}, port={sandbox.port}, tls=False")
+            print(f"Ably's emulator: endpoint={emulator.host!r}, port={emulator.port}, tls=False")
         if "REDIS_URL" not in environment:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             command = ["redis-server", "--port", "0", "--unixsocket", f"{folder}/socket", "--dir", folder]
@@ -85,13 +85,13 @@ def _this_task() -> asyncio.Task[Any]:
 
 
 async def _serve(make_app: MakeApp, port: int) -> None:
-    key, sandbox, client_options = os.environ.get("ABLY_API_KEY"), None, None
+    key, emulator, client_options = os.environ.get("ABLY_API_KEY"), None, None
     if not key:
-        key = f"stand-in.key:{secrets.token_urlsafe(32)}"
-        sandbox = Sandbox(ApiKey(key, revocable=True))
-        await sandbox.start()
-        client_options = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
-        print(f"Ably's stand-in: endpoint={sandbox.host!r}, port={sandbox.port}, tls=False")
+        key = f"emulator.key:{secrets.token_urlsafe(32)}"
+        emulator = Emulator(ApiKey(key, revocable=True))
+        await emulator.start()
+        client_options = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
+        print(f"Ably's emulator: endpoint={emulator.host!r}, port={emulator.port}, tls=False")
     runner = web.AppRunner(make_app(key, client_options))
     await runner.setup()
     try:
@@ -100,5 +100,5 @@ async def _serve(make_app: MakeApp, port: int) -> None:
         await asyncio.Event().wait()
     finally:
         await runner.cleanup()
-        if sandbox:
-            await sandbox.close()
+        if emulator:
+            await emulator.close()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from emulator_helpers import KEY
 from hypothesis import settings
 from redis_server import RedisServer
-from sandbox_helpers import KEY
 
-from aiohttp_ably.control import Control
-from aiohttp_ably.sandbox import ManualClock, Sandbox
+from aiohttp_ably.ably_api import AblyApi
+from aiohttp_ably.emulator import Emulator, ManualClock
 
 settings.register_profile("nightly", print_blob=True)  # see test_fuzz.py
 
@@ -26,22 +26,22 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock for a sandbox, which the test moves on."""
+    """A clock for an emulator, which the test moves on."""
     return ManualClock()
 
 
 @pytest.fixture
-async def sandbox(clock: ManualClock) -> AsyncIterator[Sandbox]:
-    """A sandbox with one key, on that clock; modules that need other keys have their own."""
-    async with Sandbox(KEY, clock=clock) as sandbox:
-        yield sandbox
+async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
+    """An emulator with one key, on that clock; modules that need other keys have their own."""
+    async with Emulator(KEY, clock=clock) as emulator:
+        yield emulator
 
 
 @pytest.fixture(autouse=True)
 def no_clock_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apps of tests do not ask the real Ably for the time; what tests that overrides this."""
 
-    async def leave_it(_: Control) -> bool:
+    async def leave_it(_: AblyApi) -> bool:
         return False
 
-    monkeypatch.setattr(Control, "set_clock", leave_it)
+    monkeypatch.setattr(AblyApi, "set_clock", leave_it)

@@ -1,4 +1,4 @@
-"""The demo with its stand-in for Ably, and people who look at it in browsers."""
+"""The demo with its emulator for Ably, and people who look at it in browsers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from playwright.async_api import (
 )
 from real_parts import CHROMIUM_ARGS, require_chromium
 
-from aiohttp_ably.sandbox import ManualClock, Sandbox
+from aiohttp_ably.emulator import Emulator, ManualClock
 from examples.chat import make_app
 
 PATIENCE = 10_000
@@ -39,11 +39,11 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 class Demo:
-    """The chat and its stand-in, on ports of their own, and the people in it."""
+    """The chat and its emulator, on ports of their own, and the people in it."""
 
-    def __init__(self, browser: Browser, sandbox: Sandbox, url: str) -> None:
+    def __init__(self, browser: Browser, emulator: Emulator, url: str) -> None:
         self.browser = browser
-        self.sandbox = sandbox
+        self.emulator = emulator
         self.url = url
         self.contexts: list[BrowserContext] = []
         self.errors: list[str] = []
@@ -168,16 +168,16 @@ class Person:
 
 @asynccontextmanager
 async def demo(browser: Browser, *, clock: ManualClock | None = None, **options: Any) -> AsyncIterator[Demo]:
-    """The demo, running; `clock` is the time for the stand-in and the auth server."""
+    """The demo, running; `clock` is the time for the emulator and the auth server."""
     async with AsyncExitStack() as stack:
-        sandbox = await stack.enter_async_context(Sandbox(clock=clock))
+        emulator = await stack.enter_async_context(Emulator(clock=clock))
         if clock is not None:
             options["clock"] = lambda: clock.now() / 1000
-        app = make_app(sandbox, **options)
+        app = make_app(emulator, **options)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        running = Demo(browser, sandbox, f"http://127.0.0.1:{runner.addresses[0][1]}")
+        running = Demo(browser, emulator, f"http://127.0.0.1:{runner.addresses[0][1]}")
         stack.push_async_callback(running.close)
         yield running

@@ -26,7 +26,7 @@ ROOM = ["presence", "publish", "subscribe"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class CapabilityLike:
     """An auth request as it came."""
 
     body: Mapping[str, Any]
@@ -47,7 +47,7 @@ class ReauthApp:
     user: str | None = "alice"
     down: bool = False
     rights: dict[str, list[str]] = field(default_factory=lambda: dict(BASE))
-    asked: list[Asked] = field(default_factory=list)
+    requested: list[CapabilityLike] = field(default_factory=list)
     grants: list[str | None] = field(default_factory=list)
 
     def make(self, key: str) -> web.Application:
@@ -59,7 +59,7 @@ class ReauthApp:
 
     def capabilities(self) -> list[dict[str, list[str]]]:
         """What each auth request asked for."""
-        return [asked.capability for asked in self.asked]
+        return [requested.capability for requested in self.requested]
 
     @web.middleware
     async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -67,7 +67,9 @@ class ReauthApp:
             return await handler(request)
         assert request.method == "POST"
         headers = request.headers
-        self.asked.append(Asked(await request.json(), headers["Prefer"], headers.get("Ably-Grant")))
+        self.requested.append(
+            CapabilityLike(await request.json(), headers["Prefer"], headers.get("Ably-Grant"))
+        )
         if self.down:
             raise web.HTTPServiceUnavailable(text="<p>down</p>", content_type="text/html")
         response = await handler(request)

@@ -116,11 +116,11 @@ def test_a_resource_matches_as_at_ably(held: str, channel: str, expected: bool) 
 
 
 @pytest.mark.parametrize(
-    ("key", "asked", "expected"), [row[1:] for row in MEETS], ids=[row[0] for row in MEETS]
+    ("key", "requested", "expected"), [row[1:] for row in MEETS], ids=[row[0] for row in MEETS]
 )
-def test_an_intersection_is_the_one_of_ably(key: dict, asked: dict, expected: dict) -> None:
-    assert Capability(asked) & Capability(key) == Capability(expected)
-    assert Capability(key) & Capability(asked) == Capability(expected)
+def test_an_intersection_is_the_one_of_ably(key: dict, requested: dict, expected: dict) -> None:
+    assert Capability(requested) & Capability(key) == Capability(expected)
+    assert Capability(key) & Capability(requested) == Capability(expected)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,15 @@ def test_there_is_one_empty_capability(one: Capability, other: Capability) -> No
     copies = (pickle.loads(pickle.dumps(one)), copy.copy(one), copy.deepcopy(one))
     assert all(each == one for each in copies)
     parsed = Capability.parse(one.text)
-    for result in (one | other, one - other, one & other, one.plain(), one.unmet_by(other), parsed, *copies):
+    for result in (
+        one | other,
+        one - other,
+        one & other,
+        one.plain(),
+        one.missing_from(other),
+        parsed,
+        *copies,
+    ):
         assert (result is NOTHING) == (len(result) == 0)
     assert NOTHING.text == "{}"
 
@@ -206,10 +214,10 @@ def test_what_contains_a_dropped_resource_cannot_be_dropped_in_part() -> None:
 
 def test_an_ask_is_unmet_in_what_is_lacking() -> None:
     held = Capability({"a": "publish", "b:*": "*"})
-    assert not Capability({"a": "publish", "b:1": ["publish", "history"], "b:2": "*"}).unmet_by(held)
-    assert not Capability({"a": "*"}).unmet_by(held), "star asks for all one may have"
-    asked = Capability({"a": ["publish", "subscribe"], "c": "*", "b": "publish"})
-    assert asked.unmet_by(held) == Capability({"a": "subscribe", "c": "*", "b": "publish"})
+    assert not Capability({"a": "publish", "b:1": ["publish", "history"], "b:2": "*"}).missing_from(held)
+    assert not Capability({"a": "*"}).missing_from(held), "star asks for all one may have"
+    requested = Capability({"a": ["publish", "subscribe"], "c": "*", "b": "publish"})
+    assert requested.missing_from(held) == Capability({"a": "subscribe", "c": "*", "b": "publish"})
 
 
 def test_only_single_channels_are_plain() -> None:

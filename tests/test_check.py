@@ -15,14 +15,14 @@ from apps import KEY
 from aiohttp_ably import ApiKey
 from aiohttp_ably.__main__ import main
 from aiohttp_ably.check import check
-from aiohttp_ably.sandbox import ManualClock, Sandbox
+from aiohttp_ably.emulator import Emulator, ManualClock
 
 SECRET = KEY.partition(":")[2]
 
 
-async def findings(key: str, sandbox: Sandbox) -> dict[str, str]:
+async def findings(key: str, emulator: Emulator) -> dict[str, str]:
     """The level of each subject."""
-    reach = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+    reach = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
     found = {}
     async for finding in check(key, reach):
         assert SECRET not in str(finding)
@@ -48,14 +48,14 @@ async def run(*arguments: str, **environment: str) -> tuple[int, str]:
 
 async def test_a_key_that_may_what_it_needs_is_fine() -> None:
     key = ApiKey(KEY, revocable=True)
-    async with Sandbox({key: {"chat:*": ["publish", "subscribe"]}}) as sandbox:
+    async with Emulator({key: {"chat:*": ["publish", "subscribe"]}}) as emulator:
         expected = dict.fromkeys(("key", "reach", "clock", "rights", "revocation"), "ok")
-        assert await findings(KEY, sandbox) == expected
+        assert await findings(KEY, emulator) == expected
 
 
 async def test_a_key_that_may_everything_and_revoke_nothing_is_warned_of() -> None:
-    async with Sandbox([KEY]) as sandbox:
-        found = await findings(KEY, sandbox)
+    async with Emulator([KEY]) as emulator:
+        found = await findings(KEY, emulator)
         assert (found["rights"], found["revocation"]) == ("warning", "warning")
 
 
@@ -63,16 +63,16 @@ async def test_a_key_that_may_everything_and_revoke_nothing_is_warned_of() -> No
 async def test_a_clock_that_is_off_is_warned_of(seconds: int) -> None:
     clock = ManualClock()
     await clock.advance(seconds)
-    async with Sandbox([KEY], clock=clock) as sandbox:
-        found = await findings(KEY, sandbox)
+    async with Emulator([KEY], clock=clock) as emulator:
+        found = await findings(KEY, emulator)
         assert found["clock"] == "warning"
         assert "failed" not in found.values()
 
 
 @pytest.mark.parametrize("key", [f"{KEY}x", "app9.key9:another0secret0altogether"], ids=["secret", "name"])
 async def test_a_key_that_ably_does_not_know_fails(key: str) -> None:
-    async with Sandbox([KEY]) as sandbox:
-        assert (await findings(key, sandbox))["rights"] == "failed"
+    async with Emulator([KEY]) as emulator:
+        assert (await findings(key, emulator))["rights"] == "failed"
 
 
 async def test_what_is_not_a_key_fails_before_anybody_is_asked(unused_tcp_port: int) -> None:
@@ -98,16 +98,16 @@ async def test_an_answer_that_is_no_ably_fails(aiohttp_server: Any) -> None:
     assert (last.level, last.subject) == ("failed", "rights")
 
 
-async def test_the_command_needs_nothing_with_the_stand_in() -> None:
-    status, output = await run("check", "--sandbox")
+async def test_the_command_needs_nothing_with_the_emulator() -> None:
+    status, output = await run("check", "--emulator")
     assert status == 0, output
     subjects = [line.split()[1] for line in output.splitlines()]
     assert subjects == ["key", "reach", "clock", "rights", "revocation"]
 
 
 async def test_the_command_takes_its_key_from_the_environment() -> None:
-    async with Sandbox({KEY: {"chat:*": ["publish"]}}) as sandbox:
-        where = ("--endpoint", sandbox.host, "--port", str(sandbox.port), "--no-tls")
+    async with Emulator({KEY: {"chat:*": ["publish"]}}) as emulator:
+        where = ("--endpoint", emulator.host, "--port", str(emulator.port), "--no-tls")
         status, output = await run("check", *where, ABLY_API_KEY=KEY)
         assert status == 0, output
         assert SECRET not in output

@@ -1,4 +1,4 @@
-"""The Reauthorizer with ably-python, REST and realtime, against an app of ours and the sandbox."""
+"""The Reauthorizer with ably-python, REST and realtime, against an app of ours and the emulator."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from reauth_app import ROOM, STRATEGIES, ReauthApp, client_stored, server_determ
 
 from aiohttp_ably import ApiKey, Capability, sign_jwt
 from aiohttp_ably.client import AuthServerError, Reauthorizer, ReauthorizerEvent
+from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import client_options, realtime_client
-from aiohttp_ably.sandbox import Sandbox
 
 SUBSCRIBE = {"chat:1": ["subscribe"]}
 
@@ -58,12 +58,12 @@ Start = Callable[..., Awaitable[Started]]
 
 
 @pytest.fixture
-async def serve(ably_sandbox: Sandbox) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+async def serve(ably_emulator: Emulator) -> AsyncIterator[Callable[..., Awaitable[str]]]:
     """Serves an app; gives the URL of its auth route."""
     servers = []
 
     async def serve(app: ReauthApp, key: str | None = None) -> str:
-        server = TestServer(app.make(key or ably_sandbox.key))
+        server = TestServer(app.make(key or ably_emulator.key))
         servers.append(server)
         await server.start_server()
         return str(server.make_url(PATH))
@@ -74,7 +74,7 @@ async def serve(ably_sandbox: Sandbox) -> AsyncIterator[Callable[..., Awaitable[
 
 
 @pytest.fixture
-async def start(ably_sandbox: Sandbox, serve: Callable[..., Awaitable[str]]) -> AsyncIterator[Start]:
+async def start(ably_emulator: Emulator, serve: Callable[..., Awaitable[str]]) -> AsyncIterator[Start]:
     """Starts a realtime client of an app."""
     all_started: list[Started] = []
 
@@ -85,7 +85,7 @@ async def start(ably_sandbox: Sandbox, serve: Callable[..., Awaitable[str]]) -> 
         events: list[ReauthorizerEvent] = []
         reauth = Reauthorizer(url or await serve(app, key), on_event=events.append, **options)
         given = {"disconnected_retry_timeout": 50, **reauth.client_options()}
-        realtime = reauth.bind(realtime_client(ably_sandbox, **given))
+        realtime = reauth.bind(realtime_client(ably_emulator, **given))
         all_started.append(Started(reauth, realtime, app, events))
         return all_started[-1]
 
@@ -133,12 +133,12 @@ async def test_a_client_gets_what_it_needs_on_the_same_connection(start: Start, 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 async def test_a_rest_client_is_kept_authorized_too(
-    ably_sandbox: Sandbox, serve: Callable[..., Awaitable[str]], name: str
+    ably_emulator: Emulator, serve: Callable[..., Awaitable[str]], name: str
 ) -> None:
     strategy, options, client = STRATEGIES[name]
     app = ReauthApp(strategy, options, rights={**BASE, "chat:1": ROOM})
     async with Reauthorizer(await serve(app), **client) as reauth:
-        rest = reauth.bind(AblyRest(**reauth.client_options(), **client_options(ably_sandbox, sdk="python")))
+        rest = reauth.bind(AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python")))
         try:
             await reauth.publish(rest.channels.get("chat:1"), "greeting", "hello")
             assert reauth.holds("chat:1", "publish")
@@ -155,7 +155,7 @@ async def test_calls_made_together_are_one_request(start: Start) -> None:
     rooms = [f"chat:{number}" for number in range(20)]
     await asyncio.gather(*(started.reauth.need(room, "subscribe") for room in rooms))
     assert all(started.reauth.holds(room, ["subscribe"]) for room in rooms)
-    assert len(started.app.asked) <= 2
+    assert len(started.app.requested) <= 2
     assert max(map(len, started.app.capabilities())) == 20
 
 
@@ -189,7 +189,7 @@ async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again
     await started.realtime.auth.authorize()
     assert (started.state, started.connection_id) == ("connected", connection_id)
     assert started.app.capabilities() == [{}, {"chat:secret": ["subscribe"]}, SUBSCRIBE, {}, {}]
-    assert [asked.prefer for asked in started.app.asked[1:4]] == [
+    assert [requested.prefer for requested in started.app.requested[1:4]] == [
         "handling=strict",
         "handling=strict",
         "handling=lenient",
@@ -201,9 +201,9 @@ async def test_one_denied_ask_costs_the_others_nothing(start: Start) -> None:
     started = await start()
     await started.connected()
     rooms = ["chat:1", "chat:secret", "chat:2"]
-    asked = [outcome(started.reauth.need(room, "subscribe")) for room in rooms]
-    assert await asyncio.gather(*asked) == ["done", (40160, 401), "done"]
-    assert len(started.app.asked) == 3
+    requested = [outcome(started.reauth.need(room, "subscribe")) for room in rooms]
+    assert await asyncio.gather(*requested) == ["done", (40160, 401), "done"]
+    assert len(started.app.requested) == 3
     assert [event.denied for event in started.of("denied")] == [Capability({"chat:secret": "subscribe"})]
 
 
@@ -244,16 +244,16 @@ async def test_40160_again_ends_after_one_retry(start: Start) -> None:
 
 
 async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
-    start: Start, ably_sandbox: Sandbox
+    start: Start, ably_emulator: Emulator
 ) -> None:
-    key = ably_sandbox.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
+    key = ably_emulator.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
     started = await start(key=key)
     await started.connected()
     channel = started.realtime.channels.get("chat:1")
     with pytest.raises(AuthServerError, match="API key"):
         await started.reauth.attach(channel)
     assert channel.state == "failed"
-    assert len(started.app.asked) == 2
+    assert len(started.app.requested) == 2
 
 
 async def test_a_failed_channel_is_attached_again_after_reauthorizing(start: Start) -> None:
@@ -268,7 +268,7 @@ async def test_a_failed_channel_is_attached_again_after_reauthorizing(start: Sta
     await started.reauth.publish(channel, "greeting", "hello")
     assert states == ["attaching", "failed", "attaching", "attached", "failed", "attaching", "attached"]
     assert started.connection_id == connection_id
-    assert [event.asked.to_dict() for event in started.of("refused")] == [
+    assert [event.requested.to_dict() for event in started.of("refused")] == [
         {"chat:1": ["*"]},
         {"chat:1": ["publish"]},
     ]
@@ -317,7 +317,7 @@ async def test_the_grant_goes_back_with_every_request(start: Start, name: str) -
     await started.reauth.need("chat:1", "subscribe")
     await started.reauth.need("chat:2", "subscribe")
     assert started.reauth.capability == Capability({**BASE, **SUBSCRIBE, "chat:2": "subscribe"})
-    sent = [asked.grant for asked in started.app.asked]
+    sent = [requested.grant for requested in started.app.requested]
     assert sent[0] == ""
     assert all(sent[1:])
     if name == "client signed":
@@ -332,7 +332,7 @@ async def test_a_grant_in_a_cookie_stays_in_the_session(start: Start) -> None:
         await started.reauth.need("chat:1", "subscribe")
         await started.reauth.need("chat:2", "subscribe")
         assert started.reauth.holds("chat:1")
-        assert {asked.grant for asked in started.app.asked} == {None}
+        assert {requested.grant for requested in started.app.requested} == {None}
         await started.reauth.close()
         assert not session.closed
 
@@ -354,13 +354,13 @@ async def test_a_signed_out_client_stops(start: Start) -> None:
     started.app.user = None
     assert await refusal(started.reauth.need("chat:1", "subscribe")) == (40300, 403)
     assert started.state == "failed"
-    assert len(started.app.asked) == 2
+    assert len(started.app.requested) == 2
 
 
 async def test_a_client_that_was_never_signed_in_stops(start: Start) -> None:
     started = await start(ReauthApp(server_stored, user=None))
     await started.until("failed")
-    assert len(started.app.asked) == 1
+    assert len(started.app.requested) == 1
 
 
 async def test_a_client_does_not_go_on_as_somebody_else(start: Start) -> None:
@@ -379,15 +379,15 @@ async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(start: St
         reauth.need("chat:1", "subscribe"), reauth.drop("chat:1"), reauth.need("chat:2", "subscribe")
     )
     assert reauth.capability == Capability({**BASE, "chat:2": "subscribe"})
-    assert started.app.asked[-1].body["drop"] == ["chat:1"]
+    assert started.app.requested[-1].body["drop"] == ["chat:1"]
 
 
-async def test_a_bare_jwt_can_be_renewed(start: Start, ably_sandbox: Sandbox) -> None:
+async def test_a_bare_jwt_can_be_renewed(start: Start, ably_emulator: Emulator) -> None:
     """Taken for a token without a client id, it would be refused the second time."""
 
     async def bare(_request: web.Request) -> web.Response:
-        now = ably_sandbox.clock.now() // 1000
-        key = ApiKey(ably_sandbox.key)
+        now = ably_emulator.clock.now() // 1000
+        key = ApiKey(ably_emulator.key)
         token = sign_jwt(
             key, capability=Capability(BASE), client_id="alice", issued=now, expires=now + 60, claims={}
         )
@@ -404,11 +404,11 @@ async def test_a_bare_jwt_can_be_renewed(start: Start, ably_sandbox: Sandbox) ->
 
 
 async def test_headers_and_params_go_to_the_auth_server_and_not_to_ably(
-    start: Start, ably_sandbox: Sandbox
+    start: Start, ably_emulator: Emulator
 ) -> None:
     seen: list[tuple[str | None, Any]] = []
     app = ReauthApp(server_stored)
-    inner = app.make(ably_sandbox.key)
+    inner = app.make(ably_emulator.key)
 
     @web.middleware
     async def record(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -441,7 +441,7 @@ ANSWERS: dict[str, tuple[web.Response, tuple[int, int]]] = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_an_answer_without_a_token_is_an_error_with_code_and_status(
-    ably_sandbox: Sandbox, name: str
+    ably_emulator: Emulator, name: str
 ) -> None:
     response, expected = ANSWERS[name]
 
@@ -451,14 +451,14 @@ async def test_an_answer_without_a_token_is_an_error_with_code_and_status(
     app = web.Application()
     app.router.add_post(PATH, answer)
     async with TestServer(app) as server, Reauthorizer(server.make_url(PATH)) as reauth:
-        rest = AblyRest(**reauth.client_options(), **client_options(ably_sandbox, sdk="python"))
+        rest = AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python"))
         assert await refusal(rest.auth.authorize()) == expected
         await rest.close()
 
 
-async def test_a_server_that_cannot_be_reached_is_unavailable(ably_sandbox: Sandbox) -> None:
+async def test_a_server_that_cannot_be_reached_is_unavailable(ably_emulator: Emulator) -> None:
     async with Reauthorizer("http://127.0.0.1:1/ably/auth") as reauth:
-        rest = AblyRest(**reauth.client_options(), **client_options(ably_sandbox, sdk="python"))
+        rest = AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python"))
         assert await refusal(rest.auth.authorize()) == (50300, 503)
         await rest.close()
 

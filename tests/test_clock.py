@@ -13,12 +13,12 @@ import pytest
 from ably import AblyRest
 from aiohttp import ClientSession, web
 from apps import BASE, KEY, PATH, install, rooms
-from sandbox_helpers import bearer
+from emulator_helpers import bearer
 
 from aiohttp_ably import JWTIssuer, MemoryStore, ServerStored, TokenDetailsIssuer, TokenRequestIssuer
-from aiohttp_ably.control import Control
+from aiohttp_ably.ably_api import AblyApi
+from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.pytest_plugin import client_options
-from aiohttp_ably.sandbox import ManualClock, Sandbox
 
 ALICE = {"X-User": "alice"}
 ISSUERS = {"token request": TokenRequestIssuer, "jwt": JWTIssuer, "token details": TokenDetailsIssuer}
@@ -29,8 +29,8 @@ def no_clock_sync() -> None:
     """These tests are about it."""
 
 
-def at(sandbox: Sandbox) -> dict[str, Any]:
-    return {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+def at(emulator: Emulator) -> dict[str, Any]:
+    return {"endpoint": emulator.host, "port": emulator.port, "tls": False}
 
 
 def off_by(seconds: float) -> Any:
@@ -40,23 +40,23 @@ def off_by(seconds: float) -> Any:
 @pytest.mark.parametrize("issuer", ISSUERS)
 @pytest.mark.parametrize("seconds", [-300, 300], ids=["slow", "fast"])
 async def test_a_server_five_minutes_off_issues_what_ably_accepts(
-    seconds: float, issuer: str, aiohttp_server: Any, ably_sandbox: Sandbox
+    seconds: float, issuer: str, aiohttp_server: Any, ably_emulator: Emulator
 ) -> None:
     app = web.Application()
     install(
         app,
         ServerStored(rooms(), store=MemoryStore(), base=BASE),
-        key=ably_sandbox.key,
+        key=ably_emulator.key,
         issuer=ISSUERS[issuer](),
         clock=off_by(seconds),
-        client_options=at(ably_sandbox),
+        client_options=at(ably_emulator),
     )
     url = str((await aiohttp_server(app)).make_url(PATH))
-    ours = client_options(ably_sandbox, sdk="python")
+    ours = client_options(ably_emulator, sdk="python")
     async with AblyRest(auth_url=url, auth_headers=ALICE, **ours) as rest:
         details = await rest.auth.authorize()
         assert json.loads(str(details.capability)) == BASE
-        presented = f"{ably_sandbox.url}/channels/lobby/presence"
+        presented = f"{ably_emulator.url}/channels/lobby/presence"
         async with (
             ClientSession() as session,
             session.get(presented, headers=bearer(details.token)) as answer,
@@ -68,13 +68,13 @@ class FakeAbly:
     """Tells the time as `answer` has it; `asked` says how often it was asked."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.requested = 0
         self.enough = asyncio.Event()
         self.answer: Any = lambda: web.json_response([int(time.time() * 1000)])
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.asked += 1
-        if self.asked == 3:
+        self.requested += 1
+        if self.requested == 3:
             self.enough.set()
         answer: web.StreamResponse = self.answer()
         return answer
@@ -89,7 +89,7 @@ async def fake(aiohttp_server: Any) -> tuple[FakeAbly, dict[str, Any]]:
 
 
 async def test_a_clock_that_is_right_is_left_alone(fake: tuple[FakeAbly, dict[str, Any]]) -> None:
-    control = Control(fake[1])
+    control = AblyApi(fake[1])
     assert await control.set_clock()
     assert control.offset == 0
     await control.close()
@@ -97,9 +97,9 @@ async def test_a_clock_that_is_right_is_left_alone(fake: tuple[FakeAbly, dict[st
 
 async def test_the_difference_is_taken_at_the_middle_of_asking() -> None:
     clock = ManualClock(1_800_000_000)
-    async with Sandbox(clock=clock) as sandbox:
+    async with Emulator(clock=clock) as emulator:
         ours = iter([1_000.0, 1_002.0, 5_000.0])
-        control = Control(at(sandbox), clock=lambda: next(ours))
+        control = AblyApi(at(emulator), clock=lambda: next(ours))
         await control.set_clock()
         assert control.offset == 1_800_000_000 - 1_001
         assert control.now() == 5_000 + control.offset
@@ -108,9 +108,9 @@ async def test_the_difference_is_taken_at_the_middle_of_asking() -> None:
 
 async def test_what_asking_cannot_tell_from_nothing_is_nothing() -> None:
     clock = ManualClock(1_000)
-    async with Sandbox(clock=clock) as sandbox:
+    async with Emulator(clock=clock) as emulator:
         ours = iter([999.5, 1_000.6])
-        control = Control(at(sandbox), clock=lambda: next(ours))
+        control = AblyApi(at(emulator), clock=lambda: next(ours))
         await control.set_clock()
         assert control.offset == 0
         await control.close()
@@ -133,7 +133,7 @@ async def test_ably_failing_is_logged_and_survived(
     app = web.Application()
     install(app, ServerStored(rooms(), store=MemoryStore(), base=BASE), client_options=fake[1])
     client = await aiohttp_client(app)
-    (warning,) = [one for one in caplog.records if one.name == "aiohttp_ably.control"]
+    (warning,) = [one for one in caplog.records if one.name == "aiohttp_ably.ably_api"]
     assert warning.levelno == logging.WARNING
     async with client.get(PATH, headers=ALICE) as response:
         assert abs((await response.json())["timestamp"] / 1000 - time.time()) < 60
@@ -173,7 +173,7 @@ async def test_it_is_compared_again_and_again(
 async def test_after_a_failure_it_is_compared_sooner(
     fake: tuple[FakeAbly, dict[str, Any]], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohttp_ably.control.CLOCK_RETRY", 0.005)
+    monkeypatch.setattr("aiohttp_ably.ably_api.CLOCK_RETRY", 0.005)
     fake[0].answer = lambda: web.Response(status=503)
     app = web.Application()
     install(app, ServerStored(rooms(), store=MemoryStore()), client_options=fake[1])
@@ -187,7 +187,7 @@ async def test_it_can_be_turned_off(fake: tuple[FakeAbly, dict[str, Any]], aioht
     install(app, strategy, client_options=fake[1], clock_sync=None)
     client = await aiohttp_client(app)
     await client.get(PATH, headers=ALICE)
-    assert fake[0].asked == 0
+    assert fake[0].requested == 0
 
 
 @pytest.mark.parametrize("clock_sync", [timedelta(0), timedelta(hours=-1)])

@@ -1,4 +1,4 @@
-"""The demo, as people meet it: each strategy in real browsers against the stand-in for Ably."""
+"""The demo, as people meet it: each strategy in real browsers against the emulator for Ably."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from playwright.async_api import Browser, expect
 from real_parts import require_ably_js
 from yarl import URL
 
-from aiohttp_ably.sandbox import ManualClock
+from aiohttp_ably.emulator import ManualClock
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -99,7 +99,7 @@ async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, 
     # Whatever the browser still holds, the right is gone.
     await ben.page.reload()
     await ben.is_in("studio", "refused")
-    held = chat.sandbox.connections[await ben.connection()].capability
+    held = chat.emulator.connections[await ben.connection()].capability
     assert not held.allows("subscribe", "chat:studio")
 
 
@@ -109,15 +109,17 @@ async def test_signing_out_stops_the_client(chat: Demo, strategy: str) -> None:
     connection = await ben.connection()
     await ben.press("Sign out")
     await expect(ben.page.get_by_label("Your name")).to_be_focused()
-    assert connection not in chat.sandbox.connections
-    asked: list[str] = []
-    ben.page.on("request", lambda request: asked.append(request.url))
-    ben.page.on("websocket", lambda socket: asked.append(socket.url))
+    assert connection not in chat.emulator.connections
+    requested: list[str] = []
+    ben.page.on("request", lambda request: requested.append(request.url))
+    ben.page.on("websocket", lambda socket: requested.append(socket.url))
     await ben.page.clock.fast_forward("01:00:00")
     session = await ben.page.evaluate("fetch('/api/session').then((answer) => answer.json())")
     assert session["user"] is None
     # The browser fetches the page's icon when it likes.
-    assert [url for url in asked if not url.startswith(f"{chat.url}/static/")] == [f"{chat.url}/api/session"]
+    assert [url for url in requested if not url.startswith(f"{chat.url}/static/")] == [
+        f"{chat.url}/api/session"
+    ]
 
 
 @every_strategy
@@ -139,7 +141,7 @@ async def test_a_token_is_renewed_unnoticed(browser: Browser, strategy: str) -> 
     async with demo(browser, clock=clock) as running:
         ben = await running.person("Ben", strategy, room="garden")
         before = await ben.connection()
-        connection = running.sandbox.connections[before]
+        connection = running.emulator.connections[before]
         first = connection.grant.expires
         assert first is not None
         await clock.advance((first - clock.now()) / 1000 - 20)
@@ -161,8 +163,8 @@ async def test_the_time_line_tells_how_a_refusal_is_put_right(chat: Demo) -> Non
     before = len(await ben.timeline())
     await ben.go("garden")
     assert (await ben.timeline())[before:] == ["Refused by Ably", "Auth request", "Reauthorized", "Attached"]
-    asked = ben.page.locator("#timeline > li", has_text="Auth request").first.locator("dd")
-    await expect(asked).to_have_text(
+    requested = ben.page.locator("#timeline > li", has_text="Auth request").first.locator("dd")
+    await expect(requested).to_have_text(
         ["chat:garden (all)", "chat:garden (all)", "chat:garden (presence, publish, subscribe)"]
     )
 
@@ -233,9 +235,9 @@ async def test_tabs_of_one_browser_sign_out_together(chat: Demo) -> None:
 
 async def test_a_grant_from_before_brings_nothing_back(chat: Demo) -> None:
     async with chat.signed_in("Ada") as ada, chat.signed_in("Ben", "client-signed") as ben:
-        asked = {"capability": {"chat:studio": ["*"]}}
+        requested = {"capability": {"chat:studio": ["*"]}}
         await ada.post("/api/rooms/studio/members", json={"name": "Ben"})
-        async with ben.post("/ably/auth", json=asked) as answer:
+        async with ben.post("/ably/auth", json=requested) as answer:
             assert "chat:studio" in json.loads((await answer.json())["capability"])
             grant = answer.cookies["ably_grant"].value
         await ada.delete("/api/rooms/studio/members/Ben")

@@ -102,8 +102,8 @@ async def test_what_an_sdk_sends_is_understood(name: str, aiohttp_server: Any) -
     user = expected.get("user", BOB)
     app = web.Application()
 
-    async def whatever_is_asked(auth: aiohttp_ably.AuthRequest, asked: aiohttp_ably.Capability) -> Any:
-        return asked
+    async def whatever_is_asked(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> Any:
+        return requested
 
     aiohttp_ably.setup(
         app,

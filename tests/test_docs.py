@@ -22,8 +22,8 @@ from real_parts import require_node
 
 import aiohttp_ably
 from aiohttp_ably import ApiKey, ChannelRules, MemoryStore, ServerStored
+from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.pytest_plugin import client_options
-from aiohttp_ably.sandbox import ManualClock, Sandbox
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,14 +106,14 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]
     key = ApiKey("app1.key1:0123456789abcdefghijklmnopqrstuvwxyz", revocable=True)
     text = f"{key.name}:{key.secret}"
     monkeypatch.setenv("ABLY_API_KEY", text)
-    async with Sandbox(key) as sandbox:
+    async with Emulator(key) as emulator:
         app = web.Application()
         ably = aiohttp_ably.setup(
             web.Application(),
             key=key,
             identify=current_user,
             strategy=ServerStored(rules(), store=MemoryStore()),
-            client_options=client_options(sandbox, sdk="python"),
+            client_options=client_options(emulator, sdk="python"),
         )
         public = {name: getattr(aiohttp_ably, name) for name in aiohttp_ably.__all__}
         yield public | {
@@ -121,7 +121,7 @@ async def names(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]
             "EncryptedCookieStorage": EncryptedCookieStorage,
             "Fernet": Fernet,
             "ManualClock": ManualClock,
-            "Sandbox": Sandbox,
+            "Emulator": Emulator,
             "ably": ably,
             "aiohttp_ably": aiohttp_ably,
             "aiohttp_session": aiohttp_session,
@@ -150,7 +150,7 @@ def is_whole(block: Block) -> bool:
     ids=lambda block: f"{block.page}:{block.line}",
 )
 async def test_a_python_block_runs(
-    block: Block, names: dict[str, Any], aiohttp_client: Any, aiohttp_server: Any, ably_sandbox: Sandbox
+    block: Block, names: dict[str, Any], aiohttp_client: Any, aiohttp_server: Any, ably_emulator: Emulator
 ) -> None:
     """The app that comes of it serves tokens, its routes answer, and its tests pass."""
     compiled = compile(block.code, block.page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -160,7 +160,7 @@ async def test_a_python_block_runs(
     fixtures = {
         "aiohttp_client": aiohttp_client,
         "aiohttp_server": aiohttp_server,
-        "ably_sandbox": ably_sandbox,
+        "ably_emulator": ably_emulator,
     }
     for name, value in list(names.items()):
         if name.startswith("test_"):

@@ -70,7 +70,7 @@ async def test_a_part_that_is_denied_is_an_issue_and_a_denial(aiohttp_client: An
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "code"),
+    ("requested", "status", "code"),
     [
         ({"user": None}, 403, 40300),
         ({"capability": "no JSON"}, 400, 40000),
@@ -80,13 +80,16 @@ async def test_a_part_that_is_denied_is_an_issue_and_a_denial(aiohttp_client: An
     ids=["signed out", "malformed", "strict", "foreign origin"],
 )
 async def test_a_refusal_is_a_denial(
-    asked: dict[str, Any], status: int, code: int, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+    requested: dict[str, Any], status: int, code: int, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app, ably = make()
     seen = watch(ably)
     client = await aiohttp_client(app)
     with caplog.at_level(logging.INFO, "aiohttp_ably"):
-        assert await error(await ask(client, asked.pop("capability", None), **asked)) == (status, code)
+        assert await error(await ask(client, requested.pop("capability", None), **requested)) == (
+            status,
+            code,
+        )
     ((name, event),) = seen
     assert name == "deny"
     assert event.refusal is not None
@@ -96,7 +99,7 @@ async def test_a_refusal_is_a_denial(
 
 
 async def test_an_outage_is_an_error(aiohttp_client: Any) -> None:
-    async def broken(auth: Any, asked: Any) -> Any:
+    async def broken(auth: Any, requested: Any) -> Any:
         raise OSError("no database")
 
     app, ably = make(strategy=ServerStored(broken, store=MemoryStore()))

@@ -22,8 +22,8 @@ from plain_js import plain_js
 from real_parts import CHROMIUM_ARGS, require_ably_js, require_chromium
 
 from aiohttp_ably import ApiKey
+from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import client_options, decode_token
-from aiohttp_ably.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 ALICE = {"Authorization": "Bearer alice-token"}
@@ -35,22 +35,22 @@ Serve = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
-def serve(aiohttp_client: Any, ably_sandbox: Sandbox) -> Serve:
+def serve(aiohttp_client: Any, ably_emulator: Emulator) -> Serve:
     """An example, served to a client with cookies."""
 
-    async def serve(name: str, key: str = ably_sandbox.key, sandbox: Sandbox = ably_sandbox) -> Client:
+    async def serve(name: str, key: str = ably_emulator.key, emulator: Emulator = ably_emulator) -> Client:
         example = importlib.import_module(f"examples.{name}")
-        client: Client = await aiohttp_client(example.make_app(key, client_options(sandbox, sdk="python")))
+        client: Client = await aiohttp_client(example.make_app(key, client_options(emulator, sdk="python")))
         return client
 
     return serve
 
 
-def rest(sandbox: Sandbox, client: Client, **options: Any) -> AblyRest:
+def rest(emulator: Emulator, client: Client, **options: Any) -> AblyRest:
     """The SDK, that gets its tokens from the example."""
     if "auth_callback" not in options:
         options["auth_url"] = str(client.make_url(PATH))
-    return AblyRest(**client_options(sandbox, sdk="python"), **options)
+    return AblyRest(**client_options(emulator, sdk="python"), **options)
 
 
 def with_cookies(client: Client) -> Callable[[dict[str, Any]], Awaitable[Any]]:
@@ -75,9 +75,9 @@ async def may(ably: AblyRest, channel: str) -> bool:
     return True
 
 
-async def test_server_determined(serve: Serve, ably_sandbox: Sandbox) -> None:
+async def test_server_determined(serve: Serve, ably_emulator: Emulator) -> None:
     client = await serve("server_determined")
-    async with rest(ably_sandbox, client, auth_headers=BOB) as ably:
+    async with rest(ably_emulator, client, auth_headers=BOB) as ably:
         await ably.auth.authorize()
         assert await may(ably, "project:tea")
         assert not await may(ably, "project:cake")
@@ -87,10 +87,10 @@ async def test_server_determined(serve: Serve, ably_sandbox: Sandbox) -> None:
         assert await may(ably, "project:cake")
 
 
-async def test_server_stored(serve: Serve, ably_sandbox: Sandbox) -> None:
+async def test_server_stored(serve: Serve, ably_emulator: Emulator) -> None:
     client = await serve("server_stored")
     await client.post("/login", data={"user": "alice"})
-    async with rest(ably_sandbox, client, auth_callback=with_cookies(client)) as ably:
+    async with rest(ably_emulator, client, auth_callback=with_cookies(client)) as ably:
         await ably.auth.authorize({"capability": '{"room:tea":["*"],"room:cake":["*"]}'})
         assert await may(ably, "room:tea")
         assert not await may(ably, "room:cake")
@@ -102,19 +102,21 @@ async def test_server_stored(serve: Serve, ably_sandbox: Sandbox) -> None:
         assert (await client.post("/rooms/tea/join")).status == 403
 
 
-async def test_client_stored(serve: Serve, ably_sandbox: Sandbox) -> None:
+async def test_client_stored(serve: Serve, ably_emulator: Emulator) -> None:
     client = await serve("client_stored")
-    asked = {"doc:menu": ["*"], "doc:plan": ["*"]}
+    requested = {"doc:menu": ["*"], "doc:plan": ["*"]}
     async with plain_js() as js:
         options = {
-            **client_options(ably_sandbox),
+            **client_options(ably_emulator),
             "authUrl": str(client.make_url(PATH)),
             "authMethod": "POST",
             "authHeaders": BOB,
         }
 
         async def allowed() -> dict[str, list[str]]:
-            given: dict[str, list[str]] = (await js("authorize", params={"capability": asked}))["capability"]
+            given: dict[str, list[str]] = (await js("authorize", params={"capability": requested}))[
+                "capability"
+            ]
             return given
 
         await js("connect", options=options)
@@ -127,9 +129,9 @@ async def test_client_stored(serve: Serve, ably_sandbox: Sandbox) -> None:
         await js("close")
 
 
-async def test_client_signed(serve: Serve, ably_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_client_signed(serve: Serve, ably_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await serve("client_signed")
-    async with rest(ably_sandbox, client, auth_callback=with_cookies(client)) as ably:
+    async with rest(ably_emulator, client, auth_callback=with_cookies(client)) as ably:
         tea = {"capability": '{"room:tea":["*"]}'}
         await ably.auth.authorize({**tea, "password": "arabica"})
         assert not await may(ably, "room:tea")
@@ -144,13 +146,13 @@ async def test_client_signed(serve: Serve, ably_sandbox: Sandbox, monkeypatch: p
 
 async def test_jwt_claims(serve: Serve) -> None:
     key = ApiKey("app.key:a-secret-of-a-revocable-key", revocable=True)
-    async with Sandbox(key) as sandbox:
-        client = await serve("jwt_claims", f"{key.name}:{key.secret}", sandbox)
+    async with Emulator(key) as emulator:
+        client = await serve("jwt_claims", f"{key.name}:{key.secret}", emulator)
         bare = await client.get(PATH, headers={**ALICE, "Accept": "application/jwt"})
-        assert decode_token(await bare.text(), sandbox).client_id == "alice"
+        assert decode_token(await bare.text(), emulator).client_id == "alice"
         async with plain_js() as js:
             url = str(client.make_url(PATH))
-            options = {**client_options(sandbox), "authUrl": url, "authHeaders": BOB}
+            options = {**client_options(emulator), "authUrl": url, "authHeaders": BOB}
             await js("connect", options=options)
             granted = (await js("authorize"))["capability"]
             assert granted == {"team:red": ["publish", "subscribe"]}
@@ -162,12 +164,12 @@ async def test_jwt_claims(serve: Serve) -> None:
             await js("close")
 
 
-async def test_aiohttp_security_login(serve: Serve, ably_sandbox: Sandbox) -> None:
+async def test_aiohttp_security_login(serve: Serve, ably_emulator: Emulator) -> None:
     client = await serve("aiohttp_security_login")
     news = {"capability": '{"news:local":["*"]}'}
     for user, allowed in (("alice", ["publish", "subscribe"]), ("bob", ["subscribe"])):
         await client.post("/login", data={"user": user})
-        async with rest(ably_sandbox, client, auth_callback=with_cookies(client)) as ably:
+        async with rest(ably_emulator, client, auth_callback=with_cookies(client)) as ably:
             details = await ably.auth.authorize(news)
             assert details.client_id == user
             assert json.loads(str(details.capability))["news:local"] == allowed
@@ -175,7 +177,7 @@ async def test_aiohttp_security_login(serve: Serve, ably_sandbox: Sandbox) -> No
     assert (await client.get(PATH)).status == 403
 
 
-async def test_cross_origin_spa(ably_sandbox: Sandbox, unused_tcp_port: int) -> None:
+async def test_cross_origin_spa(ably_emulator: Emulator, unused_tcp_port: int) -> None:
     from playwright.async_api import async_playwright, expect
 
     from examples.cross_origin_spa import make_app
@@ -183,8 +185,8 @@ async def test_cross_origin_spa(ably_sandbox: Sandbox, unused_tcp_port: int) -> 
     sdk = require_ably_js() / "node_modules" / "ably" / "build" / "ably.min.js"
     errors: list[str] = []
     origin = f"http://localhost:{unused_tcp_port}"
-    here = {"endpoint": ably_sandbox.host, "port": ably_sandbox.port, "tls": False}
-    app = make_app(ably_sandbox.key, here, origin)
+    here = {"endpoint": ably_emulator.host, "port": ably_emulator.port, "tls": False}
+    app = make_app(ably_emulator.key, here, origin)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()

@@ -263,12 +263,12 @@ async def test_the_apps_own_code_at_fault_is_503_and_in_time(
 ) -> None:
     found = parts()
     client = await aiohttp_client(app_of(found))
-    asked = {"chat:1": ["publish"]}
+    requested = {"chat:1": ["publish"]}
     found[part].fault = fault
-    assert await error(await ask(client, asked)) == UNAVAILABLE
+    assert await error(await ask(client, requested)) == UNAVAILABLE
     found[part].fault = None
     assert await granted(await ask(client)) == BASE, "nothing was kept of the ask that failed"
-    assert await granted(await ask(client, asked)) == {**BASE, **asked}
+    assert await granted(await ask(client, requested)) == {**BASE, **requested}
     if part != "authorize":  # which a renewal does not need
         found[part].fault = fault
         assert await error(await ask(client)) == UNAVAILABLE
@@ -289,16 +289,16 @@ async def serve(app: web.Application, *, handler_cancellation: bool) -> AsyncIte
 @pytest.mark.parametrize("part", ["identify", "authorize", "base"])
 async def test_a_client_that_goes_away_leaves_nothing_half_done(part: str, cancels: bool) -> None:
     found = parts()
-    asked = {"chat:1": ["publish"]}
+    requested = {"chat:1": ["publish"]}
     async with serve(app_of(found), handler_cancellation=cancels) as client:
         found[part].fault = "hangs"
-        going = asyncio.create_task(ask(client, asked))
+        going = asyncio.create_task(ask(client, requested))
         await found[part].reached.wait()
         going.cancel()
         await found[part].left.wait()  # cancelled with its client, or by the timeout
         found[part].fault = None
         assert await granted(await ask(client)) == BASE
-        assert await granted(await ask(client, asked)) == {**BASE, **asked}
+        assert await granted(await ask(client, requested)) == {**BASE, **requested}
 
 
 async def test_a_browser_that_gives_up_early_takes_no_connection_of_redis_with_it(redis: RedisServer) -> None:

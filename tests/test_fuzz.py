@@ -42,7 +42,7 @@ from aiohttp_ably import (
     verify_jwt,
     verify_token_request,
 )
-from aiohttp_ably._dialects import read_form, read_query
+from aiohttp_ably.request.dialects import read_form, read_query
 
 CASES = 100_000 if settings.get_current_profile_name() == "nightly" else 2_000
 NOW = 1_800_000_000

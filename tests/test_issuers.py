@@ -21,7 +21,7 @@ from aiohttp_ably import (
     TokenDetailsIssuer,
     TokenRequestIssuer,
 )
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 NOW = 1_800_000_000.5
 SECRET = KEY.partition(":")[2]
@@ -134,15 +134,15 @@ async def test_lives_are_cut_at_random_and_never_longer(aiohttp_client: Any) -> 
     assert 3_240_000 <= min(lives) <= max(lives) <= 3_600_000
 
 
-@pytest.mark.parametrize(("key", "asked", "expected"), [
+@pytest.mark.parametrize(("key", "requested", "expected"), [
     (ApiKey(KEY), "86400000", 86_400_000), (ApiKey(KEY, revocable=True), "86400000", 3_600_000),
     (ApiKey(KEY), "1", 60_000),
 ])  # fmt: skip
 async def test_a_client_may_ask_for_less_than_ably_allows(
-    key: ApiKey, asked: str, expected: int, aiohttp_client: Any
+    key: ApiKey, requested: str, expected: int, aiohttp_client: Any
 ) -> None:
     issuer = TokenRequestIssuer(jitter=0)
-    members = await (await answer(aiohttp_client, key=key, issuer=issuer, params={"ttl": asked})).json()
+    members = await (await answer(aiohttp_client, key=key, issuer=issuer, params={"ttl": requested})).json()
     assert members["ttl"] == expected
 
 
@@ -153,7 +153,7 @@ async def test_a_server_may_give_less_than_a_minute(aiohttp_client: Any) -> None
 
 
 async def test_token_details_are_fetched_from_ably(aiohttp_client: Any) -> None:
-    async with Sandbox() as ably:
+    async with Emulator() as ably:
         issuer = TokenDetailsIssuer(
             options={"endpoint": "127.0.0.1", "port": ably.port, "tls": False}, jitter=0
         )

@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from apps import KEY, OTHER_KEY, PATH, SECRET, ask, error, granted, install, rooms
+from emulator_helpers import bearer
 from redis_server import RedisServer
-from sandbox_helpers import bearer
 
 from aiohttp_ably import (
     ApiKey,
@@ -31,7 +31,7 @@ from aiohttp_ably import (
     verify_jwt,
     verify_token_request,
 )
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 NEW_KEY = "app1.key2:the0newer0secret0of0the0same0app"
 ROOM = {"chat:1": ["publish"]}
@@ -116,8 +116,8 @@ async def test_a_jwt_grant_of_a_key_that_is_gone_is_nothing(aiohttp_client: Any)
 
 async def test_tokens_of_every_key_on_the_ring_are_revoked(aiohttp_server: Any) -> None:
     old, new = ApiKey(KEY, revocable=True), ApiKey(NEW_KEY, revocable=True)
-    async with Sandbox([old, new]) as sandbox:
-        options = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+    async with Emulator([old, new]) as emulator:
+        options = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
         ably, tokens = None, []
         for key in (KeyRing([old]), KeyRing([new, old])):
             app = web.Application()
@@ -130,7 +130,7 @@ async def test_tokens_of_every_key_on_the_ring_are_revoked(aiohttp_server: Any) 
         await ably.close()
         async with TestClient(TestServer(web.Application())) as client:
             for token in tokens:
-                url = f"{sandbox.url}/channels/chat:1/messages"
+                url = f"{emulator.url}/channels/chat:1/messages"
                 async with client.session.post(url, json={}, headers=bearer(token)) as answer:
                     assert answer.headers["X-Ably-ErrorCode"] == "40141"
 

@@ -132,7 +132,7 @@ def test_the_quick_start_runs_in_an_empty_environment(app: str) -> None:
 
 def test_what_is_not_used_is_not_imported_there(python: Path) -> None:
     loaded = run(python, "-c", "import sys, aiohttp_ably; print(*sys.modules)").split()
-    assert not {"ably", "redis", "httpx", "msgpack", "pytest", "aiohttp_ably.sandbox"} & set(loaded)
+    assert not {"ably", "redis", "httpx", "msgpack", "pytest", "aiohttp_ably.emulator"} & set(loaded)
 
 
 def test_the_readme_names_the_footprint(python: Path) -> None:

@@ -15,12 +15,12 @@ def test_all_is_sorted_and_whole() -> None:
 
 
 def test_what_is_not_used_is_not_imported() -> None:
-    """Neither the Ably SDK and what it brings, nor Redis, nor the sandbox."""
+    """Neither the Ably SDK and what it brings, nor Redis, nor the emulator."""
     code = "import sys, aiohttp_ably; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"ably", "httpx", "redis", "msgpack", "aiohttp_ably.sandbox"} & set(loaded)
+    assert not {"ably", "httpx", "redis", "msgpack", "aiohttp_ably.emulator"} & set(loaded)
 
 
 def test_every_public_name_says_what_it_is() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import aiohttp_ably
 from aiohttp_ably import AuthRequest, Capability, ClientStored
-from aiohttp_ably.auth_request import MAX_BODY
+from aiohttp_ably.request import MAX_BODY
 
 ASKED = {"chat:1": ["publish"]}
 FORM = "application/x-www-form-urlencoded"
@@ -25,8 +25,8 @@ FORM = "application/x-www-form-urlencoded"
 
 @pytest.fixture
 async def client(aiohttp_client: Any) -> Client:
-    async def whatever_is_asked(auth: AuthRequest, asked: Capability) -> Capability:
-        return asked
+    async def whatever_is_asked(auth: AuthRequest, requested: Capability) -> Capability:
+        return requested
 
     return await aiohttp_client(make_app(ClientStored(whatever_is_asked, base=BASE, allow_wildcards=True)))
 
@@ -149,8 +149,8 @@ async def test_a_body_that_another_middleware_read_is_read_too(aiohttp_client: A
         await request.read()
         return await handler(request)
 
-    async def whatever_is_asked(auth: AuthRequest, asked: Capability) -> Capability:
-        return asked
+    async def whatever_is_asked(auth: AuthRequest, requested: Capability) -> Capability:
+        return requested
 
     app = web.Application(middlewares=[reads])
     install(app, ClientStored(whatever_is_asked))
@@ -249,4 +249,4 @@ def test_whatever_is_sent_is_read_or_refused(params: dict[str, list[object]]) ->
     auth = AuthRequest()
     with contextlib.suppress(aiohttp_ably.BadRequest):
         auth.ask(params)
-    assert isinstance(auth.asked, Capability)
+    assert isinstance(auth.requested, Capability)

@@ -11,16 +11,16 @@ import pytest
 from ably import AblyRest
 from apps import error
 
+from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import client_options
-from aiohttp_ably.sandbox import Sandbox
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 QUICK_START, IN_HANDLERS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
 
 
 @pytest.fixture
-def names(ably_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.setenv("ABLY_API_KEY", ably_sandbox.key)
+def names(ably_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("ABLY_API_KEY", ably_emulator.key)
     names: dict[str, Any] = {"__name__": "app"}
     exec(QUICK_START, names)
     exec(IN_HANDLERS, names)
@@ -28,7 +28,7 @@ def names(ably_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str, A
 
 
 async def test_the_quick_start_serves_tokens_to_curl_and_to_an_sdk(
-    names: dict[str, Any], ably_sandbox: Sandbox, aiohttp_client: Any
+    names: dict[str, Any], ably_emulator: Emulator, aiohttp_client: Any
 ) -> None:
     client = await aiohttp_client(names["app"])
     (path,) = re.findall(r"curl -H 'X-User: alice' 'http://localhost:8080(\S+)'", README)
@@ -41,7 +41,7 @@ async def test_the_quick_start_serves_tokens_to_curl_and_to_an_sdk(
     rest = AblyRest(
         auth_url=str(client.make_url("/ably/auth")),
         auth_headers={"X-User": "alice"},
-        **client_options(ably_sandbox, sdk="python"),
+        **client_options(ably_emulator, sdk="python"),
     )
     async with rest:
         details = await rest.auth.authorize({"capability": {"room:tea": ["subscribe", "publish"]}})

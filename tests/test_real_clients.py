@@ -27,9 +27,9 @@ from aiohttp_ably import (
     TokenDetailsIssuer,
     TokenRequestIssuer,
 )
+from aiohttp_ably.emulator import Emulator
+from aiohttp_ably.emulator.clock import ManualClock
 from aiohttp_ably.pytest_plugin import client_options, realtime_client
-from aiohttp_ably.sandbox import Sandbox
-from aiohttp_ably.sandbox.clock import ManualClock
 
 ALICE = {"X-User": "alice"}
 ROOM = {"chat:1": ["publish", "subscribe"]}
@@ -47,7 +47,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
     "client stored": lambda: ClientStored(rooms(), base=BASE),
     "client signed": lambda: ClientSigned(rooms(), secret=SECRET, base=BASE),
 }
-ISSUERS: dict[str, Callable[[Sandbox], Any]] = {
+ISSUERS: dict[str, Callable[[Emulator], Any]] = {
     "token request": lambda ably: TokenRequestIssuer(),
     "jwt": lambda ably: JWTIssuer(),
     "token details": lambda ably: TokenDetailsIssuer(options=client_options(ably, sdk="python")),
@@ -60,14 +60,14 @@ async def js() -> AsyncIterator[PlainJs]:
         yield client
 
 
-async def serve(aiohttp_server: Any, ably: Sandbox, strategy: Strategy, **options: Any) -> TestServer:
+async def serve(aiohttp_server: Any, ably: Emulator, strategy: Strategy, **options: Any) -> TestServer:
     app = web.Application()
     install(app, strategy, key=ably.key, **options)
     return await aiohttp_server(app)
 
 
 def a_minute(clock: ManualClock) -> dict[str, Any]:
-    """Options for tokens of a minute, on the sandbox's clock."""
+    """Options for tokens of a minute, on the emulator's clock."""
     return {
         "issuer": TokenRequestIssuer(ttl=timedelta(minutes=1), jitter=0),
         "clock": lambda: clock.now() / 1000,
@@ -82,19 +82,19 @@ each_issuer = pytest.mark.parametrize("issuer", list(ISSUERS))
 @each_issuer
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_ably_python_gets_what_the_strategy_says(
-    method: str, strategy: str, issuer: str, aiohttp_server: Any, ably_sandbox: Sandbox
+    method: str, strategy: str, issuer: str, aiohttp_server: Any, ably_emulator: Emulator
 ) -> None:
     server = await serve(
-        aiohttp_server, ably_sandbox, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_sandbox)
+        aiohttp_server, ably_emulator, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_emulator)
     )
-    asked = {**BASE, **ROOM, **DENIED}
-    for capability in (asked, json.dumps(asked)):
+    requested = {**BASE, **ROOM, **DENIED}
+    for capability in (requested, json.dumps(requested)):
         rest = AblyRest(
             auth_url=str(server.make_url(PATH)),
             auth_method=method,
             auth_params={"capability": capability},
             auth_headers=ALICE,
-            **client_options(ably_sandbox, sdk="python"),
+            **client_options(ably_emulator, sdk="python"),
         )
         async with rest:
             details = await rest.auth.authorize()
@@ -109,21 +109,21 @@ async def test_ably_python_gets_what_the_strategy_says(
 @each_strategy
 @each_issuer
 async def test_ably_js_gets_what_the_strategy_says(
-    strategy: str, issuer: str, aiohttp_server: Any, ably_sandbox: Sandbox, js: PlainJs
+    strategy: str, issuer: str, aiohttp_server: Any, ably_emulator: Emulator, js: PlainJs
 ) -> None:
     server = await serve(
-        aiohttp_server, ably_sandbox, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_sandbox)
+        aiohttp_server, ably_emulator, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_emulator)
     )
-    url, ours = str(server.make_url(PATH)), client_options(ably_sandbox)
-    asked = {**BASE, **ROOM, **DENIED}
+    url, ours = str(server.make_url(PATH)), client_options(ably_emulator)
+    requested = {**BASE, **ROOM, **DENIED}
     expected = {"capability": GRANTED, "clientId": "alice"}
     for method in ("GET", "POST"):
         options = {**ours, "authUrl": url, "authMethod": method, "authHeaders": ALICE}
-        assert await js("obtain", options=options, params={"capability": asked}) == expected
-        options["authParams"] = {"capability": json.dumps(asked)}
+        assert await js("obtain", options=options, params={"capability": requested}) == expected
+        options["authParams"] = {"capability": json.dumps(requested)}
         assert await js("obtain", options=options) == expected
         callback = {
-            "callbackUrl": str(server.make_url(PATH).with_query(capability=json.dumps(asked))),
+            "callbackUrl": str(server.make_url(PATH).with_query(capability=json.dumps(requested))),
             "callbackHeaders": ALICE,
             "callbackMethod": method,
         }
@@ -137,7 +137,7 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_js_working(
 ) -> None:
     """The SDK saves what it asked, and asks again with every renewal, be it denied."""
     clock = ManualClock()
-    async with Sandbox(clock=clock) as ably:
+    async with Emulator(clock=clock) as ably:
         server = await serve(aiohttp_server, ably, STRATEGIES[strategy](), **a_minute(clock))
         auth = {
             "authUrl": str(server.make_url(PATH)),
@@ -170,7 +170,7 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_python_workin
     strategy: str, handling: str, aiohttp_server: Any
 ) -> None:
     clock = ManualClock()
-    async with Sandbox(clock=clock) as ably:
+    async with Emulator(clock=clock) as ably:
         server = await serve(aiohttp_server, ably, STRATEGIES[strategy](), **a_minute(clock))
         client = realtime_client(
             ably,
@@ -205,12 +205,12 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_python_workin
 
 
 async def test_who_is_signed_out_stops_asking(
-    aiohttp_server: Any, ably_sandbox: Sandbox, js: PlainJs
+    aiohttp_server: Any, ably_emulator: Emulator, js: PlainJs
 ) -> None:
-    server = await serve(aiohttp_server, ably_sandbox, STRATEGIES["client stored"]())
-    options = {**client_options(ably_sandbox), "authUrl": str(server.make_url(PATH))}
+    server = await serve(aiohttp_server, ably_emulator, STRATEGIES["client stored"]())
+    options = {**client_options(ably_emulator), "authUrl": str(server.make_url(PATH))}
     answer = await js("obtain", options=options)
     assert answer["error"]["statusCode"] == 403
-    client = realtime_client(ably_sandbox, auth_url=str(server.make_url(PATH)))
+    client = realtime_client(ably_emulator, auth_url=str(server.make_url(PATH)))
     await client.connection.once_async("failed")
     await client.close()

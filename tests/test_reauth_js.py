@@ -1,4 +1,4 @@
-"""reauth.js with ably-js in Node.js, against an app of ours and the sandbox."""
+"""reauth.js with ably-js in Node.js, against an app of ours and the emulator."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from yarl import URL
 
 import aiohttp_ably
 from aiohttp_ably import MemoryStore, ServerStored
+from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import client_options
-from aiohttp_ably.sandbox import Sandbox
 
 
 @dataclass
@@ -75,18 +75,18 @@ def scenarios() -> Iterator[Scenarios]:
 
 
 @pytest.fixture
-async def run(ably_sandbox: Sandbox, scenarios: Scenarios) -> Run:
+async def run(ably_emulator: Emulator, scenarios: Scenarios) -> Run:
     """Runs a scenario against an app with a strategy."""
 
     async def run(scenario: str, app: ReauthApp | None = None, key: str | None = None, **options: Any) -> Ran:
         app = app or ReauthApp(server_stored)
-        async with TestServer(app.make(key or ably_sandbox.key)) as server:
+        async with TestServer(app.make(key or ably_emulator.key)) as server:
             url = str(server.make_url(PATH))
             given = {
                 "scenario": scenario,
                 "url": url,
                 "options": options,
-                "ably": client_options(ably_sandbox),
+                "ably": client_options(ably_emulator),
             }
             running = asyncio.to_thread(scenarios.run, given)
             try:
@@ -124,7 +124,7 @@ async def test_an_ask_narrows_no_token_where_the_server_alone_decides(run: Run) 
 async def test_calls_made_together_are_one_request(run: Run) -> None:
     ran = await run("together")
     assert ran.result == {"outcomes": ["done"] * 20, "held": True}
-    assert len(ran.app.asked) <= 2
+    assert len(ran.app.requested) <= 2
     assert max(map(len, ran.app.capabilities())) == 20
 
 
@@ -149,10 +149,10 @@ async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again
     assert "chat:secret" in refusal["message"]
     assert ran.result["sameConnection"]
     assert ran.result["state"] == "connected"
-    asked = ran.app.capabilities()
-    assert asked == [{}, {"chat:secret": ["subscribe"]}, {"chat:1": ["subscribe"]}, {}, {}]
-    assert ran.app.asked[1].prefer == "handling=strict"
-    assert ran.app.asked[3].prefer == "handling=lenient"
+    requested = ran.app.capabilities()
+    assert requested == [{}, {"chat:secret": ["subscribe"]}, {"chat:1": ["subscribe"]}, {}, {}]
+    assert ran.app.requested[1].prefer == "handling=strict"
+    assert ran.app.requested[3].prefer == "handling=lenient"
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
 
 
@@ -161,7 +161,7 @@ async def test_one_denied_ask_costs_the_others_nothing(run: Run) -> None:
     first, denied, last = ran.result["outcomes"]
     assert (first, last) == ("done", "done")
     assert (denied["code"], denied["status"]) == (40160, 401)
-    assert len(ran.app.asked) == 3
+    assert len(ran.app.requested) == 3
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
     assert len(ran.of("reauthorized")) == 1
 
@@ -190,15 +190,15 @@ async def test_40160_again_ends_after_one_retry(run: Run) -> None:
 
 
 async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
-    run: Run, ably_sandbox: Sandbox
+    run: Run, ably_emulator: Emulator
 ) -> None:
-    key = ably_sandbox.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
+    key = ably_emulator.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
     ran = await run("keyLacks", key=key)
     for outcome in (ran.result["attached"], ran.result["needed"]):
         assert (outcome["code"], outcome["status"]) == (40160, 401)
         assert "API key" in outcome["message"]
     assert ran.result["state"] == "failed"
-    assert len(ran.app.asked) == 3
+    assert len(ran.app.requested) == 3
 
 
 async def test_a_failed_channel_is_attached_again_after_reauthorizing(run: Run) -> None:
@@ -240,7 +240,7 @@ async def test_the_grant_goes_back_with_every_request(run: Run, name: str) -> No
     strategy, options, client = STRATEGIES[name]
     ran = await run("inTurn", ReauthApp(strategy, options), **client)
     assert ran.result["held"] == {**BASE, **{f"chat:{room}": ["subscribe"] for room in (1, 2, 3)}}
-    sent = [asked.grant for asked in ran.app.asked]
+    sent = [requested.grant for requested in ran.app.requested]
     assert sent[0] == ""
     assert all(sent[1:])
     if name == "client signed":
@@ -269,13 +269,13 @@ async def test_a_refusal_for_good_stops_the_client(run: Run, scenario: str) -> N
         if told in ran.result:
             assert (ran.result[told]["code"], ran.result[told]["status"]) == (40300, 403)
     assert ran.result.get("state", "failed") == "failed"
-    assert len(ran.app.asked) == (1 if scenario == "signedOutAtStart" else 2)
+    assert len(ran.app.requested) == (1 if scenario == "signedOutAtStart" else 2)
 
 
 async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(run: Run) -> None:
     ran = await run("askedAndDropped")
     assert ran.result["held"] == {**BASE, "chat:2": ["subscribe"]}
-    assert ran.app.asked[-1].body["drop"] == ["chat:1"]
+    assert ran.app.requested[-1].body["drop"] == ["chat:1"]
 
 
 async def test_a_call_does_not_wait_for_a_connection_that_was_closed(run: Run) -> None:
@@ -346,5 +346,5 @@ def test_types_lie_beside_the_script() -> None:
         assert f"  {name}" in types
 
 
-async def _nothing(auth: aiohttp_ably.AuthRequest, asked: aiohttp_ably.Capability) -> dict[str, str]:
+async def _nothing(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> dict[str, str]:
     return {}

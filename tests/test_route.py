@@ -134,7 +134,7 @@ REFUSALS = [BadRequest, TooLarge, CapabilityDenied, Forbidden, Unavailable]
 async def test_a_refusal_of_the_apps_own_is_answered_in_the_one_form(
     refusal: Any, aiohttp_client: Any
 ) -> None:
-    async def refuse(auth: Any, asked: Any) -> Any:
+    async def refuse(auth: Any, requested: Any) -> Any:
         raise refusal("no: é\r\nSet-Cookie: a=b\x00" + "x" * 5000)
 
     client = await aiohttp_client(make_app(ClientStored(refuse)))
@@ -159,7 +159,7 @@ def test_no_refusal_has_a_code_that_sdks_take_for_a_token_error() -> None:
 async def test_no_secret_is_in_an_answer_or_a_log(
     aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def broken(auth: Any, asked: Any) -> Any:
+    async def broken(auth: Any, requested: Any) -> Any:
         raise LookupError(auth, auth.key, auth.keys)
 
     caplog.set_level("DEBUG")

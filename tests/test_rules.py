@@ -72,8 +72,8 @@ async def test_the_first_rule_that_matches_decides() -> None:
     rules = ChannelRules()
     rules.channel("chat:staff")(lambda auth: [])
     rules.channel("chat:{room}")(lambda auth, room: ["subscribe"])
-    asked = Capability({"chat:staff": "subscribe", "chat:1": "subscribe"})
-    assert await rules(ALICE, asked) == Capability({"chat:1": "subscribe"})
+    requested = Capability({"chat:staff": "subscribe", "chat:1": "subscribe"})
+    assert await rules(ALICE, requested) == Capability({"chat:1": "subscribe"})
 
 
 ANSWERS = [
@@ -86,11 +86,11 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(
-    ("answer", "asked", "allowed"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS]
+    ("answer", "requested", "allowed"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS]
 )
 @pytest.mark.parametrize("is_async", [False, True])
 async def test_of_an_ask_that_is_allowed_which_the_rule_returns(
-    is_async: bool, answer: Any, asked: list[str], allowed: list[str]
+    is_async: bool, answer: Any, requested: list[str], allowed: list[str]
 ) -> None:
     rules = ChannelRules()
 
@@ -98,7 +98,7 @@ async def test_of_an_ask_that_is_allowed_which_the_rule_returns(
         return answer
 
     rules.channel("chat:{room}")(later if is_async else lambda auth, room: answer)
-    assert await rules(ALICE, Capability({"chat:1": asked})) == Capability({"chat:1": allowed})
+    assert await rules(ALICE, Capability({"chat:1": requested})) == Capability({"chat:1": allowed})
 
 
 async def test_where_no_rule_matches_all_is_denied() -> None:

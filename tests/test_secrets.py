@@ -29,7 +29,7 @@ from aiohttp_ably import (
     TokenDetailsIssuer,
     TokenRequestIssuer,
 )
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 KEY_SECRET = KEY.partition(":")[2]
 REDIS_PASSWORD = "the0password0of0redis"
@@ -102,7 +102,7 @@ def logged() -> Iterator[Callable[[], str]]:
         RedisStore(REDIS_URL),
         JWTIssuer(),
         install(web.Application(), ServerStored(rooms(), store=RedisStore(REDIS_URL)), key=KEY),
-        Sandbox([KEY]),
+        Emulator([KEY]),
     ],
     ids=lambda holder: type(holder).__name__,
 )
@@ -124,8 +124,8 @@ ISSUERS = {"token request": TokenRequestIssuer, "jwt": JWTIssuer, "token details
 async def test_nothing_is_logged_of_a_secret_when_all_is_well(
     strategy: str, issuer: str, aiohttp_client: Any, logged: Callable[[], str]
 ) -> None:
-    async with Sandbox([ApiKey(KEY, revocable=True)]) as sandbox:
-        reach = {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+    async with Emulator([ApiKey(KEY, revocable=True)]) as emulator:
+        reach = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
         options: dict[str, Any] = {"issuer": ISSUERS[issuer](), "client_options": reach, "key": KEY}
         client = await aiohttp_client(make_app(STRATEGIES[strategy](), **options))
         await granted(await ask(client, {"chat:1": ["publish"]}))
@@ -177,9 +177,9 @@ async def test_no_log_of_a_dropped_grant_shows_a_secret(
 async def test_no_failure_at_ably_shows_a_secret(
     reachable: bool, logged: Callable[[], str], unused_tcp_port: int
 ) -> None:
-    async with Sandbox([KEY]) as sandbox:
-        port = sandbox.port if reachable else unused_tcp_port
-        reach = {"endpoint": sandbox.host, "port": port, "tls": False}
+    async with Emulator([KEY]) as emulator:
+        port = emulator.port if reachable else unused_tcp_port
+        reach = {"endpoint": emulator.host, "port": port, "tls": False}
         ably = install(web.Application(), STRATEGIES["memory"](), key=KEY, client_options=reach)
         with pytest.raises(RevocationFailed) as failure:
             await ably.revoke("alice")

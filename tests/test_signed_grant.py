@@ -242,8 +242,8 @@ async def test_a_cookie_that_is_fresh_and_says_the_same_stays(browser: Browser) 
     client = await browser.open(lifetime=timedelta(hours=10))
     assert "Set-Cookie" in (await ask(client, ROOM)).headers
     browser.now = NOW + 59 * 60
-    for asked, renewed in ((None, False), (ROOM, False), ({"chat:2": ["subscribe"]}, True)):
-        response = await ask(client, asked)
+    for requested, renewed in ((None, False), (ROOM, False), ({"chat:2": ["subscribe"]}, True)):
+        response = await ask(client, requested)
         assert "chat:1" in await granted(response)
         assert ("Set-Cookie" in response.headers) is renewed
     browser.now += 61 * 60

@@ -119,13 +119,13 @@ async def test_a_denied_ask_alone_leaves_what_one_has(kind: Kind, client_of: Any
 @pytest.mark.parametrize(
     "prefer", [None, "handling=strict", "respond-async, handling=strict", "handling=lenient"]
 )
-@pytest.mark.parametrize("on_denied", ["narrow", "refuse"])
+@pytest.mark.parametrize("on_denied", ["omit", "reject"])
 async def test_a_denied_ask_is_refused_when_server_or_client_says_so(
     kind: Kind, on_denied: str, prefer: str | None, client_of: Any
 ) -> None:
     client = await client_of(kind.make(on_denied=on_denied))
     response = await ask(client, {**ROOM, **SECRET_ROOM}, headers={"Prefer": prefer} if prefer else {})
-    if (prefer or on_denied) in ("narrow", "handling=lenient"):
+    if (prefer or on_denied) in ("omit", "handling=lenient"):
         assert denied(response) == SECRET_ROOM
     else:
         assert await error(response) == (401, 40160)
@@ -137,13 +137,13 @@ async def test_a_denied_ask_is_refused_when_server_or_client_says_so(
 
 
 @each(KINDS)
-@pytest.mark.parametrize("on_denied", ["narrow", "refuse"])
-@pytest.mark.parametrize("asked", [None, SECRET_ROOM])
+@pytest.mark.parametrize("on_denied", ["omit", "reject"])
+@pytest.mark.parametrize("requested", [None, SECRET_ROOM])
 async def test_when_nothing_is_left_an_sdk_is_told_to_stop(
-    kind: Kind, on_denied: str, asked: Any, client_of: Any, caplog: pytest.LogCaptureFixture
+    kind: Kind, on_denied: str, requested: Any, client_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await client_of(kind.make(ChannelRules(), base=None, on_denied=on_denied))
-    assert await error(await ask(client, asked)) == (403, 40300)
+    assert await error(await ask(client, requested)) == (403, 40300)
     assert "base=" in caplog.text
 
 
@@ -151,10 +151,10 @@ async def test_when_nothing_is_left_an_sdk_is_told_to_stop(
 async def test_an_outage_is_503_and_changes_nothing(kind: Kind, client_of: Any) -> None:
     rules, broken = rooms(), False
 
-    async def sometimes(auth: AuthRequest, asked: Capability) -> Capability:
+    async def sometimes(auth: AuthRequest, requested: Capability) -> Capability:
         if broken:
             raise OSError("the database is gone")
-        return await rules(auth, asked)
+        return await rules(auth, requested)
 
     client = await client_of(kind.make(sometimes))
     before = await granted(await ask(client, {**BASE, **ROOM}))
@@ -166,7 +166,7 @@ async def test_an_outage_is_503_and_changes_nothing(kind: Kind, client_of: Any) 
 
 @each(KINDS)
 async def test_what_hangs_is_given_up_in_time(kind: Kind, client_of: Any) -> None:
-    async def hangs(auth: AuthRequest, asked: Capability) -> Capability:
+    async def hangs(auth: AuthRequest, requested: Capability) -> Capability:
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -179,7 +179,7 @@ async def test_what_hangs_is_given_up_in_time(kind: Kind, client_of: Any) -> Non
 async def test_an_answer_that_is_none_is_an_outage(
     kind: Kind, wrong: Any, client_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def answers(auth: AuthRequest, asked: Capability) -> Any:
+    async def answers(auth: AuthRequest, requested: Capability) -> Any:
         return wrong
 
     client = await client_of(kind.make(answers) if kind.asks else ServerDetermined(lambda auth: wrong))
@@ -200,18 +200,18 @@ async def test_star_asks_for_all_one_may_have_and_any_answer_meets_it(kind: Kind
 async def test_a_pattern_or_unusual_name_is_denied_unless_the_server_wants_it(
     kind: Kind, unusual: str, client_of: Any
 ) -> None:
-    async def everything(auth: AuthRequest, asked: Capability) -> Capability:
-        return asked
+    async def everything(auth: AuthRequest, requested: Capability) -> Capability:
+        return requested
 
-    asked = {unusual: ["publish"]}
-    assert denied(await ask(await client_of(kind.make(everything)), asked)) == asked
+    requested = {unusual: ["publish"]}
+    assert denied(await ask(await client_of(kind.make(everything)), requested)) == requested
     wanted = await client_of(kind.make(everything, allow_wildcards=True))
-    assert await granted(await ask(wanted, asked)) == {**BASE, **asked}
+    assert await granted(await ask(wanted, requested)) == {**BASE, **requested}
 
 
 @each(ASKING)
 async def test_never_more_is_granted_than_was_asked(kind: Kind, client_of: Any) -> None:
-    async def generous(auth: AuthRequest, asked: Capability) -> dict[str, list[str]]:
+    async def generous(auth: AuthRequest, requested: Capability) -> dict[str, list[str]]:
         return {"*": ["*"]}
 
     client = await client_of(kind.make(generous))
@@ -294,8 +294,8 @@ async def test_what_is_dropped_is_gone_and_the_rest_stays(kind: Kind, client_of:
 
 @each(KEEPING)
 async def test_what_cannot_be_said_is_not_dropped(kind: Kind, client_of: Any) -> None:
-    async def everything(auth: AuthRequest, asked: Capability) -> Capability:
-        return asked
+    async def everything(auth: AuthRequest, requested: Capability) -> Capability:
+        return requested
 
     client = await client_of(kind.make(everything, allow_wildcards=True))
     await ask(client, {"room:*": ["publish"]})
@@ -321,13 +321,13 @@ async def test_a_list_of_the_server_is_only_narrowed(of_each: bool, client_of: A
 async def test_two_asks_at_once_both_survive(client_of: Any) -> None:
     waiting, both_are_here = 0, asyncio.Event()
 
-    async def waits(auth: AuthRequest, asked: Capability) -> Capability:
+    async def waits(auth: AuthRequest, requested: Capability) -> Capability:
         nonlocal waiting
         waiting += 1
         if waiting == 2:
             both_are_here.set()
         await both_are_here.wait()
-        return asked
+        return requested
 
     client = await client_of(ServerStored(waits, store=MemoryStore()))
     await asyncio.gather(ask(client, {"chat:1": ["publish"]}), ask(client, {"chat:2": ["publish"]}))
@@ -362,7 +362,7 @@ def test_what_makes_no_strategy_is_refused_at_once(make: Callable[[], Strategy])
 
 
 def test_what_to_do_when_denied_is_one_of_two() -> None:
-    with pytest.raises(ValueError, match="'narrow' nor 'refuse'"):
+    with pytest.raises(ValueError, match="'omit' nor 'reject'"):
         ClientStored(rooms(), on_denied="ignore")  # type: ignore[arg-type]
 
 

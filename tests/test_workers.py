@@ -24,8 +24,8 @@ from apps import KEY, PATH
 from redis_server import RedisServer, free_port
 
 from aiohttp_ably import ApiKey
+from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import realtime_client
-from aiohttp_ably.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 CLIENTS, GRANTS = 20, 20
@@ -150,7 +150,7 @@ async def test_so_it_is_while_two_workers_are_killed(workers: Workers) -> None:
 
 async def test_what_one_worker_is_told_a_client_of_another_lives_through(workers: Workers) -> None:
     async with (
-        Sandbox([ApiKey(KEY, revocable=True)], port=workers.ably_port) as ably,
+        Emulator([ApiKey(KEY, revocable=True)], port=workers.ably_port) as ably,
         browser(workers, "carol") as session,
         ClientSession(workers.url) as admin,
     ):

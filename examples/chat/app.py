@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 
 import aiohttp_ably
 from aiohttp_ably import TokenRequestIssuer
-from aiohttp_ably.sandbox import Sandbox
+from aiohttp_ably.emulator import Emulator
 
 from .api import Api
 from .identity import current_user
@@ -31,13 +31,13 @@ SDK_PATH = "/sdk/ably.js"
 
 
 def make_app(
-    ably: str | Sandbox,
+    ably: str | Emulator,
     *,
     ttl: timedelta = timedelta(hours=1),
     sdk: Path | str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The chat, over Ably with an API key of yours, or over a stand-in for it that is started.
+    """The chat, over Ably with an API key of yours, or over an emulator for it that is started.
 
     `ttl` is the life of the tokens. `sdk` says where the page gets ably-js: a file or an address, by default
     what there is. `clock` gives the seconds since the epoch.
@@ -74,8 +74,8 @@ def make_app(
     return app
 
 
-def _address(sandbox: Sandbox) -> dict[str, object]:
-    return {"endpoint": sandbox.host, "port": sandbox.port, "tls": False}
+def _address(emulator: Emulator) -> dict[str, object]:
+    return {"endpoint": emulator.host, "port": emulator.port, "tls": False}
 
 
 async def _index(request: web.Request) -> web.FileResponse:

@@ -18,7 +18,7 @@ from aiohttp_ably import (
     SessionStore,
     Strategy,
 )
-from aiohttp_ably.strategies import Asked, Decision
+from aiohttp_ably.strategies import CapabilityLike, Decision
 
 from .rooms import OPERATIONS, Rooms
 
@@ -37,12 +37,12 @@ def make_strategies(rooms: Rooms, secret: str) -> dict[str, Strategy]:
     async def chat(auth: AuthRequest, room: str) -> tuple[str, ...]:
         return OPERATIONS if auth.client_id and rooms.lets_in(room, auth.client_id) else ()
 
-    async def authorize(auth: AuthRequest, asked: Capability) -> Capability:
+    async def authorize(auth: AuthRequest, requested: Capability) -> Capability:
         if auth.request is not None:
-            auth.request[CHECKED] = asked
-        return await rules(auth, asked)
+            auth.request[CHECKED] = requested
+        return await rules(auth, requested)
 
-    def resolve(auth: AuthRequest) -> Asked:
+    def resolve(auth: AuthRequest) -> CapabilityLike:
         return dict.fromkeys(rooms.channels_of(auth.client_id or ""), OPERATIONS)
 
     return {
@@ -68,7 +68,7 @@ class Chosen(Strategy):
     """
 
     def __init__(self, strategies: Mapping[str, Strategy], rooms: Rooms) -> None:
-        super().__init__(lambda auth, asked: {})
+        super().__init__(lambda auth, requested: {})
         self._strategies = strategies
         self._rooms = rooms
 

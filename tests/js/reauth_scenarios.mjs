@@ -1,4 +1,4 @@
-// Runs scenarios with ably-js and reauth.js against an app and the sandbox: one for each JSON line on stdin, and a
+// Runs scenarios with ably-js and reauth.js against an app and the emulator: one for each JSON line on stdin, and a
 // JSON line with what came of it on stdout.
 import Ably from "ably";
 import readline from "node:readline";

@@ -1,0 +1,6 @@
+"""What a client requests of the auth server, whatever dialect its SDK speaks."""
+
+from .auth_request import GRANT_HEADER as GRANT_HEADER
+from .auth_request import MAX_BODY as MAX_BODY
+from .auth_request import AuthRequest as AuthRequest
+from .auth_request import received_body as received_body

@@ -1,0 +1,126 @@
+"""What a user gave us is answered within a time, however it waits."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+import pytest
+
+from aiohttp_ably._callbacks import asynchronous, dependable
+from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
+
+
+async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
+    async def work() -> int:
+        return 1
+
+    assert await dependable(work(), 0) == 1
+
+
+async def test_work_goes_on_where_it_waited() -> None:
+    ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def work() -> int:
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="no"):
+            await failed
+        return await ready + await asyncio.wait_for(asyncio.sleep(0, 1), 10)
+
+    asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
+    asyncio.get_running_loop().call_soon(ready.set_result, 1)
+    assert await dependable(work(), 10) == 2
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+async def test_work_that_fails_makes_no_answer_available(
+    turns: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise ValueError("no")
+
+    with pytest.raises(Unavailable, match="try again") as refused:
+        await dependable(work(), 10)
+    assert isinstance(refused.value.__cause__, ValueError)
+    assert "ValueError: no" in caplog.text
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["a refusal", "a wrong use"])
+async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> None:
+    async def work() -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        raise refusal
+
+    with pytest.raises(type(refusal)) as refused:
+        await dependable(work(), 10)
+    assert refused.value is refusal
+
+
+@pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
+async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
+    cleaned = []
+
+    async def work() -> None:
+        try:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    with pytest.raises(Unavailable, match=r"no answer within 0\.01 s"):
+        await dependable(work(), 0.01)
+    assert cleaned == [True]
+    await asyncio.sleep(0)  # nobody is cancelled by it later
+
+
+async def test_a_time_limit_within_is_its_own() -> None:
+    async def work() -> str:
+        try:
+            await asyncio.wait_for(asyncio.Event().wait(), 0.01)
+        except asyncio.TimeoutError:
+            return "went on"
+        return "never"
+
+    assert await dependable(work(), 10) == "went on"
+
+
+async def test_who_is_cancelled_cancels_the_work() -> None:
+    seen = []
+    waiting = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            waiting.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    task = asyncio.create_task(dependable(work(), 10))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert seen == ["cancelled"]
+
+
+async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
+    async def answer() -> int:
+        return 1
+
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    future.set_result(1)
+
+    class Answer:
+        async def __call__(self) -> int:
+            return 1
+
+    functions = (lambda: 1, lambda: future, answer, lambda: answer(), partial(answer), Answer())
+    assert [await asynchronous(function)() for function in functions] == [1] * len(functions)

@@ -1,0 +1,144 @@
+"""What the emulator holds is bounded, and a peer that does not read is cut off."""
+
+import asyncio
+import io
+
+import aiohttp
+import pytest
+from emulator_helpers import KEY, basic, call, connected, eventually, jwt_of, signed
+
+from aiohttp_ably.emulator import Emulator, ManualClock, channels, realtime, token_service, transport
+from aiohttp_ably.emulator.expiring import Expiring
+from aiohttp_ably.emulator.wire import Action
+
+PATH = "/channels/room/messages"
+
+
+async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_WAITING", 256 * 1024)
+    async with connected(emulator) as reader, aiohttp.ClientSession() as client:
+        await reader.attach("room")
+        async with client.ws_connect(f"{emulator.url}/?key={KEY}&echo=false", max_msg_size=0) as slow:
+            connection_id = (await slow.receive_json())["connectionId"]
+            await slow.send_json({"action": Action.ATTACH, "channel": "room"})
+            await slow.receive_json()
+            assert slow._response.connection is not None
+            socket = slow._response.connection.transport
+            assert isinstance(socket, asyncio.Transport)
+            socket.pause_reading()
+            sent = 0
+            while emulator.connections[connection_id].is_connected:
+                await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
+                await reader.expect(Action.MESSAGE)
+                sent += 1
+                assert sent < 500, "it was never cut off"
+            socket.abort()
+        assert any(event.what == "cut off" for event in emulator.events)
+        assert await reader.is_quiet()
+
+
+async def test_a_peer_that_does_not_read_cannot_stay_when_it_is_sent_away(
+    emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "CLOSE_TIMEOUT", 0.05)
+    token = jwt_of(emulator, {"*": "*"}, ttl=5)
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{emulator.url}/?access_token={token}", max_msg_size=0) as stuck,
+    ):
+        connection_id = (await stuck.receive_json())["connectionId"]
+        await stuck.send_json({"action": Action.ATTACH, "channel": "room"})
+        await stuck.receive_json()
+        assert stuck._response.connection is not None
+        socket = stuck._response.connection.transport
+        assert isinstance(socket, asyncio.Transport)
+        socket.pause_reading()
+        held = emulator.connections[connection_id].transport
+        assert held is not None
+        while held._waiting < 500_000:
+            await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
+        await clock.advance(5)
+        await eventually(lambda: held not in emulator._realtime._transports)
+        socket.abort()
+
+
+async def test_the_oldest_messages_of_an_app_go_first(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channels, "MAX_KEPT_BYTES", 20_000)
+    for name in ("old", "room"):
+        for number in range(3):
+            body = {"name": str(number), "data": "x" * 5_000}
+            await call(emulator, "POST", f"/channels/{name}/messages", body, basic())
+    kept = [
+        message["name"]
+        for name in ("old", "room")
+        for message in (await call(emulator, "GET", f"/channels/{name}/messages", headers=basic()))[1]
+    ]
+    assert kept == ["2", "1", "0"]
+
+
+async def test_channels_that_nobody_uses_are_forgotten(
+    emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = emulator.apps["app1"].channels
+    async with connected(emulator) as peer:
+        await peer.attach("used")
+        await call(emulator, "POST", PATH, {"name": "n"}, basic())
+        await clock.advance(300)
+        found.get("another")
+        assert (found.find("used") is not None, found.find("room")) == (True, None)
+        monkeypatch.setattr(channels, "MAX_CHANNELS", 2)
+        found.get("one more")
+        assert found.find("another") is None
+
+
+async def test_dropped_connections_are_bounded(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime, "_MAX_DROPPED", 2)
+    ids = []
+    for _ in range(3):
+        async with connected(emulator) as peer:
+            ids.append(peer.connected["connectionId"])
+        await eventually(
+            lambda: ids[-1] in emulator.connections and not emulator.connections[ids[-1]].is_connected
+        )
+    assert list(emulator.connections) == ids[1:]
+
+
+async def test_nonces_are_forgotten_when_their_timestamp_is_too_old_anyway(
+    emulator: Emulator, clock: ManualClock
+) -> None:
+    for _ in range(3):
+        path, request = "/keys/app1.key1/requestToken", signed(emulator)
+        assert (await call(emulator, "POST", path, request))[0] == 201
+        assert len(emulator._tokens._nonces) == 1
+        await clock.advance(2 * token_service.WINDOW / 1000)
+
+
+def test_an_expiring_mapping_forgets_at_its_time_and_over_its_limit() -> None:
+    clock = ManualClock(0)
+    kept: Expiring[str, int] = Expiring(clock, limit=2)
+    kept.put("a", 1, until=3)
+    kept.put("b", 2, until=1)
+    kept.put("c", 3, until=2)
+    assert (kept.get("a"), kept.get("b"), kept.get("c")) == (1, None, 3)
+    clock._now = 2
+    assert list(kept.values()) == [1]
+    assert ("a" in kept, "c" in kept, len(kept)) == (True, False, 1)
+
+
+async def test_a_frame_over_the_limit_ends_the_connection(emulator: Emulator) -> None:
+    async with connected(emulator) as peer:
+        await peer.socket.send_str("x" * 600_000)
+        assert await peer.is_closed()
+
+
+async def test_a_body_over_the_limit_is_refused(emulator: Emulator) -> None:
+    body = io.BytesIO(b'{"data":"' + b"x" * 3_000_000 + b'"}')
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(emulator.url + PATH, data=body, headers=basic()) as response,
+    ):
+        assert (response.status, (await response.json())["error"]["code"]) == (413, 40009)
