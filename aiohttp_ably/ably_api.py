@@ -1,4 +1,4 @@
-"""The server's own line to Ably, over the `ably` SDK: revoking tokens, calling clients back, and the time."""
+"""AblyApi: the auth server's requests to Ably's REST API, over the `ably` SDK."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ from typing import Any
 from ._callbacks import timeout
 from .errors import RevocationFailed, Unavailable
 from .keys import ApiKey, KeyRing
+from .tokens import TokenRequest
 
 log = logging.getLogger(__name__)
 
 MAX_TARGETS = 100
-"""The most that Ably takes in one revocation."""
+"""The most targets of one revocation at Ably."""
 NOT_REVOCABLE = 40163
 CLOCK_RETRY = 60.0
-"""Seconds until the time is asked again after that failed."""
+"""Seconds until Ably is asked for the time again after that failed."""
 
 _CREDENTIALS = frozenset(("auth_callback", "auth_token", "auth_url", "client_id", "key", "key_name"))
 _CREDENTIALS |= frozenset(("key_secret", "token", "token_details", "use_token_auth"))
-_NO_TOKEN = "every call names its key"  # noqa: S105  (no credential: the SDK wants one to begin with)
+_NO_TOKEN = "every request names its key"  # noqa: S105  (no credential: the SDK cannot start without one)
 
 
 class AblyApi:
-    """Calls to Ably for any of the server's keys, over one pool of connections.
+    """Ably's REST API for all keys of the auth server, over one pool of connections.
 
-    `options` are client options of `ably.AblyRest` that say how to reach Ably (TO3): `endpoint`, `port`,
-    `tls` and the like; by default it is the real one. A call has `seconds` to be answered. Raises ValueError
-    for options that the SDK does not know, that hold credentials, or that would send a key in the clear.
+    Args:
+        options: client options of `ably.AblyRest` that say how to reach Ably (TO3), such as `endpoint`; by
+            default the real Ably.
+        seconds: the time in which Ably must answer a request.
+        clock: returns the time of this machine, in seconds since the epoch.
+
+    Raises:
+        ValueError: the SDK does not know an option, or an option is a credential, or would send an API key
+            without encryption to another machine.
     """
 
     def __init__(
@@ -44,24 +51,30 @@ class AblyApi:
     ) -> None:
         self.options = _checked(options or {})
         self.offset = 0.0
-        """How far Ably's clock is ahead of ours, in seconds."""
+        """How far Ably's clock is ahead of this machine's, in seconds."""
         self._seconds = seconds
         self._clock = clock
         self._rest: Any = None
 
     def now(self) -> float:
-        """Seconds since the epoch by Ably's clock, as far as it is known."""
+        """The time in seconds since the epoch, by Ably's clock as far as it is known."""
         return self._clock() + self.offset
 
     async def revoke(
         self, keys: KeyRing, targets: Sequence[str], *, margin: bool, issued_before: int | None = None
     ) -> dict[str, int]:
-        """Revoke the tokens of `targets`, such as `clientId:alice`, that any of `keys` issued.
+        """Revoke the tokens of `targets`, such as `clientId:alice`, that any of `keys` issued (RSA17).
 
-        With a `margin` Ably asks connected clients to fetch a new token, and ends what is left of the old
-        ones after 30 seconds; without, at once. Tokens issued after `issued_before`, by default now, are
-        spared. Returns when it applies for each target. Times are milliseconds since the epoch. Raises
-        RevocationFailed, when all else is done, where Ably did not do it for some target.
+        Args:
+            keys: the API keys whose tokens are revoked.
+            targets: what Ably calls targets: `clientId:…` or `revocationKey:…`.
+            margin: whether Ably first tells connected clients to fetch a new token, and refuses the old one
+                only after 30 seconds.
+            issued_before: tokens issued later are not revoked; in milliseconds since the epoch, by default
+                the time of the request.
+
+        Returns the time from which the tokens of each target are refused, in milliseconds since the epoch.
+        Raises RevocationFailed, after all other targets, when Ably did not revoke the tokens of one.
         """
         applies: dict[str, int] = {}
         failed: dict[str, str] = {}
@@ -92,31 +105,45 @@ class AblyApi:
         return applies
 
     async def time(self) -> float:
-        """What Ably's clock says, in seconds since the epoch; raises Unavailable where it does not answer."""
+        """The time by Ably's clock, in seconds since the epoch; raises Unavailable without an answer."""
         answer = await self._answer(lambda rest: rest.http.get("/time", skip_auth=True))
         try:
             return float(answer.to_native()[0]) / 1000
         except (LookupError, TypeError, ValueError):
-            raise Unavailable("Ably's answer was no time") from None
+            raise Unavailable("Ably's answer is not a time") from None
+
+    async def request_token(self, request: TokenRequest) -> dict[str, object]:
+        """The members of the TokenDetails that Ably issues for `request` (RSA8e).
+
+        Raises Unavailable when Ably issues no token.
+        """
+        # The SDK's own request_token() misreads a capability that contains an apostrophe.
+        path = f"/keys/{request.key_name}/requestToken"
+        answer = await self._answer(lambda rest: rest.http.post(path, body=request.to_dict(), skip_auth=True))
+        details = answer.to_native()
+        if not isinstance(details, Mapping) or not details.get("token"):
+            raise Unavailable("Ably's answer contains no token")
+        names = ("token", "keyName", "issued", "expires", "capability", "clientId")
+        return {name: details[name] for name in names if details.get(name) is not None}
 
     async def set_clock(self) -> bool:
-        """Learn how far our clock is off; False, and logged, where Ably cannot be asked."""
+        """Compare this machine's clock with Ably's; False, with a line in the log, when that failed."""
         before = self._clock()
         try:
             theirs = await self.time()
         except Unavailable as error:
-            log.warning("the clock is not compared with Ably's, and stays as it is: %s", error.message)
+            log.warning("the clock could not be compared with Ably's: %s", error.message)
             return False
         after = self._clock()
         offset = theirs - (before + after) / 2
-        # What is within the time that asking took cannot be told from no difference at all.
+        # A difference within the duration of the request may be no difference at all.
         self.offset = offset if abs(offset) > (after - before) / 2 else 0.0
         level = logging.WARNING if abs(self.offset) > 60 else logging.INFO
-        log.log(level, "our clock is %.3f s off Ably's, which is allowed for", -self.offset)
+        log.log(level, "this machine's clock differs by %.3f s from Ably's; tokens use Ably's", -self.offset)
         return True
 
     async def keep_clock(self, every: float, *, learned: bool = True) -> None:
-        """Learn it again every so many seconds, sooner where that failed last; until cancelled."""
+        """Compare the clocks every `every` seconds, sooner after a failure, until cancelled."""
         while True:
             await asyncio.sleep(every if learned else min(every, CLOCK_RETRY))
             learned = await self.set_clock()
@@ -128,7 +155,7 @@ class AblyApi:
             await rest.close()
 
     async def _revoke(self, key: ApiKey, body: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
-        """What Ably says of each target; raises Unavailable where it refused the whole, or did not answer."""
+        """Ably's result for each target; raises Unavailable when Ably refuses or does not answer."""
         from ably import api_version
 
         credentials = base64.b64encode(f"{key.name}:{key.secret}".encode()).decode()
@@ -155,28 +182,28 @@ class AblyApi:
         except asyncio.TimeoutError:
             raise Unavailable(f"Ably did not answer within {self._seconds:g} s") from None
         except Exception as error:
-            # Without the cause: the SDK's frames hold the key.
+            # Without the cause: a variable in the SDK's frames contains the key.
             raise Unavailable(f"Ably could not be reached: {type(error).__name__} {error}"[:300]) from None
 
 
 def _why(error: Any, key: ApiKey) -> str:
-    """What to tell of an error of Ably's."""
+    """The reason of an error that Ably returned."""
     if not isinstance(error, Mapping):
-        return f"Ably did not say what it did for key {key.name}"
+        return f"Ably's answer for key {key.name} gives no result"
     if error.get("code") == NOT_REVOCABLE:
         return (
             f"tokens of key {key.name} are not revocable ({NOT_REVOCABLE}): turn on 'Revocable tokens' for it"
-            " in your Ably app's API keys, and give setup() key=ApiKey(..., revocable=True), which keeps"
-            " tokens to the one hour they then may live"
+            " in your Ably app's API keys, and pass key=ApiKey(..., revocable=True) to setup(), which limits"
+            " the lifetime of tokens to one hour"
         )
-    return f"Ably refused it for key {key.name}: {error.get('code')} {error.get('message')}"
+    return f"Ably refused the revocation for key {key.name}: {error.get('code')} {error.get('message')}"
 
 
 def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
     if not options:
         return options
     if taken := sorted(_CREDENTIALS & options.keys()):
-        raise ValueError(f"{', '.join(taken)} cannot be given: key= of setup() says which keys are used")
+        raise ValueError(f"{', '.join(taken)} cannot be set here: key= of setup() says which keys are used")
     from ably import AblyException
     from ably.types.options import Options
 
@@ -184,15 +211,15 @@ def _checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
         Options(**options)
     except (AblyException, TypeError) as error:
         raise ValueError(f"not client options of ably.AblyRest: {error}") from None
-    if not options.get("tls", True) and not _is_here(options.get("endpoint")):
+    if not options.get("tls", True) and not _is_loopback(options.get("endpoint")):
         raise ValueError(
-            "tls=False is for an emulator on this machine, with endpoint='127.0.0.1' say: an API key is not"
-            " sent in the clear to another (RSC18)"
+            "tls=False is for an emulator on this machine, with endpoint='127.0.0.1' for example: an API key"
+            " is not sent without encryption to another machine (RSC18)"
         )
     return options
 
 
-def _is_here(endpoint: object) -> bool:
+def _is_loopback(endpoint: object) -> bool:
     if endpoint == "localhost":
         return True
     try:

@@ -1,19 +1,20 @@
-"""The refusals: every way in which an auth server says no, and how that looks on the wire.
+"""The errors: every answer of the auth server other than a token, and how SDKs read it.
 
-    AuthError                     an answer of the auth server; carries code, status and message
-    ├── BadRequest                400 · 40000   malformed: sent again unchanged, it fails again
-    │   ├── InvalidCapability     400 · 40000   not a capability, or not one that can be computed
+    AuthError                     an error that is sent to the client, with code, status and message
+    ├── BadRequest                400 · 40000   malformed: the same request fails again
+    │   ├── InvalidCapability     400 · 40000   not a capability, or the result cannot be expressed as one
     │   └── InvalidClientId       400 · 40012   not a client id, or two different ones
-    ├── TooLarge                  413 · 40009   over a limit; what was held is kept
-    ├── CapabilityDenied          401 · 40160   the asked change is denied; what was held is kept
-    ├── Forbidden                 403 · 40300   no for good: an SDK stops asking
-    ├── Unavailable               503 · 50300   a part we depend on failed: an SDK asks again
-    │   └── RevocationFailed      503 · 50300   Ably did not revoke every token it was asked to
+    ├── TooLarge                  413 · 40009   over a limit; what was granted before is kept
+    ├── CapabilityDenied          401 · 40160   the requested change is denied; what was granted is kept
+    ├── Forbidden                 403 · 40300   denied for good: an SDK stops trying
+    ├── Unavailable               503 · 50300   `identify`, `authorize`, the store or Ably failed: SDKs retry
+    │   └── RevocationFailed      503 · 50300   Ably did not revoke every token
     └── InvalidCredential         401 · 40101   a mac, signature, grant or token that does not verify
 
-UsageError stands beside them: a mistake in the app, not an answer to its client.
+    UsageError                    a mistake in the app's code; the client gets 503 without details
+    UnknownOperationWarning       an operation in the app's code that Ably does not know
 
-Codes are those of the Ably error catalogue; 403 with 40300 is what makes an SDK give up (RSA4d).
+The codes are those of Ably's error catalogue. 403 with 40300 makes an SDK give up (RSA4d).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _HEADER_LIMIT = 512
 class AuthError(Exception):
     """An answer other than a token.
 
-    `code` is the Ably error code and `status` the HTTP status; `message` says what was wrong and what
-    would be right, and never holds a secret.
+    `code` is the Ably error code and `status` the HTTP status. `message` says what was wrong and what would
+    be right; it never contains a secret.
     """
 
     code: ClassVar[int] = 50000
@@ -42,31 +43,31 @@ class AuthError(Exception):
 
 
 class BadRequest(AuthError, ValueError):
-    """What was sent is malformed."""
+    """The request is malformed."""
 
     code = 40000
     status = 400
 
 
 class InvalidCapability(BadRequest):
-    """What was given is not a capability, or the result cannot be expressed as one."""
+    """The value is not a capability, or the result cannot be expressed as one."""
 
 
 class InvalidClientId(BadRequest):
-    """What was given is not a client id Ably accepts."""
+    """The value is not a client id that Ably accepts."""
 
     code = 40012
 
 
 class TooLarge(AuthError):
-    """What was sent, or what would have to be kept, is over a limit."""
+    """The request, or what would have to be stored or issued, is over a limit."""
 
     code = 40009
     status = 413
 
 
 class CapabilityDenied(AuthError):
-    """A change of capability is denied while the client keeps what it has.
+    """A requested change of the capability is denied; the client keeps what was granted before.
 
     SDKs report it from `authorize()` and keep their connection (RSA4c).
     """
@@ -76,24 +77,25 @@ class CapabilityDenied(AuthError):
 
 
 class Forbidden(AuthError):
-    """Nobody should try again with the same credentials: signed out, foreign origin, another's client id."""
+    """Denied for good: not signed in, a foreign origin, another client's id, or nothing granted."""
 
     code = 40300
     status = 403
 
 
 class Unavailable(AuthError):
-    """Something this answer depends on failed or took too long. Never a verdict on the client."""
+    """`identify`, `authorize`, the store or Ably failed or took too long."""
 
     code = 50300
     status = 503
 
 
 class RevocationFailed(Unavailable):
-    """Ably did not revoke all that it was asked to, so some clients were not told of a change.
+    """Ably did not revoke every token, so some clients did not learn of a change.
 
-    `failed` says for each target, such as `clientId:alice`, why; `revoked` for the others from when on, in
-    milliseconds since the epoch. What was changed in a store before stays changed.
+    `failed` maps each target that failed, such as `clientId:alice`, to the reason. `revoked` maps each other
+    target to the time from which its tokens are refused, in milliseconds since the epoch. A store that was
+    changed before stays changed.
     """
 
     def __init__(self, failed: Mapping[str, str], revoked: Mapping[str, int]) -> None:
@@ -104,24 +106,31 @@ class RevocationFailed(Unavailable):
         self.revoked = revoked
 
 
-class UsageError(TypeError):
-    """The app uses the plugin in a way that cannot work. A bug to mend: no answer to a client says it."""
+class UsageError(RuntimeError):
+    """The app uses the plugin in a way that cannot work. The message tells the developer what to change."""
+
+
+class UnknownOperationWarning(UserWarning):
+    """The app's code names an operation that Ably does not know."""
 
 
 class InvalidCredential(AuthError):
-    """A mac, signature, grant or token that does not verify, or is over its time."""
+    """A mac, signature, grant or token that does not verify or has expired."""
 
     code = 40101
     status = 401
 
 
 def error_body(code: int, status: int, message: str) -> bytes:
-    """The JSON body every Ably SDK reads: `{"error": {message, code, statusCode, href}}` (RSA4e, TI1)."""
+    """The JSON body of an error for every Ably SDK: message, code, statusCode and href (RSA4e, TI1)."""
     error = {"message": message, "code": code, "statusCode": status, "href": f"{HELP}{code}"}
     return json.dumps({"error": error}, separators=(",", ":")).encode()
 
 
 def error_headers(code: int, message: str) -> Mapping[str, str]:
-    """The headers that browsers read in place of the body; safe to send whatever `message` holds."""
+    """The headers that ably-js reads in browsers, where it does not read the body.
+
+    `message` may contain any character: it is escaped and cut to 512 characters.
+    """
     printable = message.encode("unicode_escape").decode("ascii")
     return {"X-Ably-ErrorCode": str(code), "X-Ably-ErrorMessage": printable[:_HEADER_LIMIT]}

@@ -1,4 +1,4 @@
-"""Seeing what becomes of each request: signals as aiohttp has them, and a line in the log with its parts."""
+"""Events: aiohttp signals and a log line for the outcome of each auth request."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from ._callbacks import timeout
 from .capability import NOTHING, Capability
 from .errors import AuthError
 from .request import AuthRequest
-from .strategies import Decision
 
 log = logging.getLogger(__name__)
 
-_PATIENCE = 1.0
+_RECEIVER_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True)
 class AuthEvent:
-    """What became of a request: a token with `capability`, less what was `denied`, or a `refusal`.
+    """The outcome of an auth request: a token, or an error.
 
-    `auth` is None where the request could not be read, and `auth.client_id` where it was not yet known whose
-    it is. `seconds` is how long it took.
+    Attributes:
+        auth: the request; None when it could not be read. Its `client_id` is None when it failed before the
+            client was identified.
+        seconds: the duration of the request.
+        capability: the capability of the token; empty when none was issued.
+        denied: the requested part that the token does not carry.
+        refusal: the error that was answered; None when a token was issued.
     """
 
     auth: AuthRequest | None
@@ -35,7 +39,11 @@ class AuthEvent:
 
 
 class Events:
-    """The signals of an auth server. A receiver that fails is logged; one that hangs has a second."""
+    """The signals of an auth server.
+
+    A receiver that fails is logged, and one that hangs is cancelled after a second: neither changes the
+    answer to the client.
+    """
 
     def __init__(self) -> None:
         self.on_issue: Signal[AuthEvent] = Signal(self)
@@ -43,25 +51,26 @@ class Events:
         self.on_error: Signal[AuthEvent] = Signal(self)
 
     def freeze(self) -> None:
-        """Take no more receivers: the app starts."""
+        """Accept no more receivers. Called when the app starts."""
         for signal in (self.on_issue, self.on_deny, self.on_error):
             signal.freeze()
 
-    def are_watched(self) -> bool:
-        """Whether anybody looks at the tokens that are issued."""
-        return bool(self.on_issue or self.on_deny) or log.isEnabledFor(logging.INFO)
-
-    async def issued(self, auth: AuthRequest, decision: Decision, seconds: float) -> None:
-        """A token was issued; and something denied, where not all that was asked is in it."""
-        event = AuthEvent(auth, seconds, decision.capability, decision.denied)
-        if log.isEnabledFor(logging.INFO):
+    async def issued(
+        self, auth: AuthRequest, capability: Capability, denied: Capability, seconds: float
+    ) -> None:
+        """A token with `capability` was issued; `denied` is the requested part that it does not carry."""
+        is_logged = log.isEnabledFor(logging.INFO)
+        if not (self.on_issue or self.on_deny or is_logged):
+            return
+        event = AuthEvent(auth, seconds, capability, denied)
+        if is_logged:
             log.info("issued to %r", auth.client_id, extra=_extra(event))
         await _send(self.on_issue, event)
-        if event.denied:
+        if denied:
             await _send(self.on_deny, event)
 
     async def refused(self, auth: AuthRequest | None, refusal: AuthError, seconds: float) -> None:
-        """The request was refused, or could not be answered."""
+        """The request was answered with an error."""
         event = AuthEvent(auth, seconds, refusal=refusal)
         message = "refused (%d, %d): %s"
         log.info(message, refusal.status, refusal.code, refusal.message, extra=_extra(event))
@@ -72,16 +81,16 @@ async def _send(signal: Signal[AuthEvent], event: AuthEvent) -> None:
     if not signal:
         return
     try:
-        async with timeout(_PATIENCE):
+        async with timeout(_RECEIVER_TIMEOUT):
             await signal.send(event)
     except asyncio.TimeoutError:
-        log.error("a receiver took longer than %g s", _PATIENCE)
+        log.error("a receiver of events took longer than %g s", _RECEIVER_TIMEOUT)
     except Exception:
-        log.exception("a receiver failed")
+        log.exception("a receiver of events failed")
 
 
 def _extra(event: AuthEvent) -> dict[str, object]:
-    """The parts of `event` for handlers that write structured logs."""
+    """The members of `event` for log handlers that write structured logs."""
     extra: dict[str, object] = {
         "ably_client_id": event.auth and event.auth.client_id,
         "ably_seconds": round(event.seconds, 6),

@@ -1,191 +1,222 @@
-"""What the client of one request may do: for your own handlers, and for the guard of their routes."""
+"""For your own handlers: get_auth(), what it returns, and requires(), which guards a route."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
-from multidict import CIMultiDict
 
-from ._callbacks import dependable
-from .capability import Capability
-from .capability import strict_json as _json
-from .capability.resources import is_plain
+from .capability import Capability, CapabilityLike, is_plain, strict_json
 from .errors import CapabilityDenied, Forbidden, UsageError
-from .request import AuthRequest
-from .responses import REAUTHORIZE_HEADER, write_reply
+from .http import write_reply
+from .request import REAUTHORIZE_HEADER, AuthRequest
 from .rules import ChannelPattern
 from .server import AblyAuth
-from .strategies import CapabilityLike
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 ABLY = web.AppKey("aiohttp_ably", AblyAuth)
-_AUTH: web.RequestKey[dict[AblyAuth, ClientAuth]] = web.RequestKey("aiohttp_ably_auth", dict)
-_SENT = web.RequestKey("aiohttp_ably_sent", bool)
 
 
 class ClientAuth:
-    """What the client of one request may do, for handlers. Nothing is looked up until it is asked for."""
+    """The capability of the client behind one request. Everything is loaded lazily.
 
-    def __init__(self, ably: AblyAuth, request: web.Request) -> None:
+    What a method changes leaves with the response of the request: a signed cookie or header, the session, and
+    the header `Ably-Reauthorize`, which tells a client helper to fetch a new token.
+    """
+
+    def __init__(self, ably: AblyAuth, request: web.Request, response: ResponseState) -> None:
         self._ably = ably
-        self._request = request
-        self._auth = AuthRequest(request=request)
+        self._auth = AuthRequest(request)
+        self._response = response
         self._identified = False
-        self._handled = False
 
     async def identify(self) -> str | None:
-        """The client id, as `identify` of `setup()` gives it; asked once a request."""
+        """The client id that `identify` of `setup()` returns; it is called once for a request."""
         if not self._identified:
-            await self._dependable(self._ably.identify(self._auth))
+            await self._run(self._ably.identify(self._auth))
             self._identified = True
         return self._auth.client_id
 
     @property
     def client_id(self) -> str | None:
-        """The client id, None when signed out; known once any method here was awaited, `identify()` say."""
+        """The client id, None when the client is not signed in.
+
+        Raises RuntimeError before any method of this object was awaited.
+        """
         if not self._identified:
             raise RuntimeError("the client id is not known yet: `await get_auth(request).identify()` first")
         return self._auth.client_id
 
     async def capability(self) -> Capability:
-        """What the client holds now, its base included."""
-        if not await self._known():
+        """All that the client may do now: what was granted to it, and its base."""
+        if not await self._is_known():
             return Capability()
-        return await self._dependable(self._ably.strategy.capability(self._auth))
+        return await self._run(self._ably.strategy.capability(self._auth))
 
     async def allows(self, operation: str, resource: str) -> bool:
-        """Whether the client may do `operation` on `resource`, by what it holds now."""
-        if not await self._known():
+        """Whether the client may do `operation` on `resource` now.
+
+        An operation unknown to Ably warns with UnknownOperationWarning.
+        """
+        Capability({resource: operation})
+        if not await self._is_known():
             return False
-        return await self._dependable(self._ably.strategy.allows(self._auth, operation, resource))
+        return await self._run(self._ably.strategy.allows(self._auth, operation, resource))
 
     async def grant(self, capability: CapabilityLike) -> Capability:
-        """Let the client hold `capability` too; its response tells it to reauthorize.
+        """Grant `capability` to the client; the response tells it to reauthorize.
 
-        Returns what it holds then. Raises Forbidden when it is signed out, and UsageError when the strategy
-        keeps nothing, or when the response's headers are sent already; then nothing is changed.
+        Returns what is granted then. Raises Forbidden when the client is not signed in, and UsageError when
+        the strategy stores nothing or the headers of the response are sent already. Then nothing changes.
         """
-        granted = Capability(capability)
-        return await self._change(lambda: self._ably.strategy.grant(self._auth, granted))
+        added = Capability(capability)
+        return await self._change(lambda: self._ably.strategy.grant(self._auth, added))
 
     async def withdraw(self, *resources: str) -> Capability:
-        """Take `resources` from the client; its response tells it to reauthorize. Raises as `grant` does."""
+        """Withdraw `resources` from the client; the response tells it to reauthorize. Raises as `grant`."""
         return await self._change(lambda: self._ably.strategy.withdraw(self._auth, resources))
 
     async def token(self) -> Mapping[str, object]:
         """What the auth route would answer to this client: the members of a TokenRequest or TokenDetails.
 
-        Raises Forbidden when the client is signed out, or when nothing is granted to it.
+        Raises Forbidden when the client is not signed in, or when nothing is granted to it.
         """
-        await self._writable()
+        await self._check_writable()
         began = time.perf_counter()
-        issued, decision = await self._dependable(self._ably.issue(self._auth))
-        await self._ably.events.issued(self._auth, decision, time.perf_counter() - began)
-        members: Mapping[str, object] = _json.loads(issued.body)
+        issued, decision = await self._run(self._ably.issue(self._auth))
+        await self._ably.events.issued(
+            self._auth, decision.capability, decision.denied, time.perf_counter() - began
+        )
+        members: Mapping[str, object] = strict_json.loads(issued.body)
         return members
 
     def reauthorize(self) -> None:
-        """Let this response tell the client to fetch a new token: what it may do has changed elsewhere.
+        """Tell the client in this response to fetch a new token: its capability has changed elsewhere.
 
-        Raises UsageError when the response's headers are sent already.
+        Raises UsageError when the headers of the response are sent already.
         """
-        self._check_unsent()
+        self._response.check_unsent()
         self._auth.set_header(REAUTHORIZE_HEADER, "1")
 
-    def _dependable(self, work: Coroutine[Any, Any, T]) -> Coroutine[Any, Any, T]:
-        return dependable(work, self._ably.timeout)
+    async def _run(self, work: Awaitable[T]) -> T:
+        return await self._ably.run(self._auth, work)
 
-    async def _known(self) -> bool:
+    async def _is_known(self) -> bool:
         return await self.identify() is not None or self._ably.anonymous
 
-    async def _writable(self) -> None:
-        if not await self._known():
-            raise Forbidden("signed out: sign in first")
-        self._check_unsent()
+    async def _check_writable(self) -> None:
+        if not await self._is_known():
+            raise Forbidden("not signed in: sign in first")
+        self._response.check_unsent()
 
-    async def _change(self, change: Callable[[], Coroutine[Any, Any, Capability]]) -> Capability:
-        await self._writable()
-        before = await self._dependable(self._ably.strategy.held(self._auth))
-        after = await self._dependable(change())
+    async def _change(self, change: Callable[[], Awaitable[Capability]]) -> Capability:
+        await self._check_writable()
+        before = await self._run(self._ably.strategy.granted(self._auth))
+        after = await self._run(change())
         if after != before:
             self.reauthorize()
         return after
 
-    def _handled_by(self, response: web.StreamResponse | None) -> None:
-        """Called with what the handler answered, whose session aiohttp-session is about to save.
 
-        None when it failed: then no grant goes out with the error page, and no session is saved.
+class ResponseState:
+    """What the plugin knows of the response to one request. Clones of the request share it."""
+
+    __slots__ = ("_auths", "is_sent")
+
+    def __init__(self) -> None:
+        self._auths: dict[AblyAuth, ClientAuth] = {}
+        self.is_sent = False
+        """Whether the headers are sent, or about to be."""
+
+    def auth(self, ably: AblyAuth, request: web.Request) -> ClientAuth:
+        """The ClientAuth of `ably` for this request, always the same."""
+        if ably not in self._auths:
+            self._auths[ably] = ClientAuth(ably, request, self)
+        return self._auths[ably]
+
+    def check_unsent(self) -> None:
+        """Raise UsageError when the headers of the response are sent already."""
+        if self.is_sent:
+            raise UsageError(
+                "the response's headers are sent, so no grant and no call to reauthorize can be added;"
+                " do it before `await response.prepare(request)`"
+            )
+
+    def write(self, response: web.StreamResponse, *, is_returned: bool) -> None:
+        """Add the collected headers to a response that is not sent yet.
+
+        Raises UsageError for a changed session when aiohttp-session would not save it: it saves only with a
+        plain response that the handler returns.
         """
-        self._handled = True
-        if response is None:
-            self._discard()
-        elif response.prepared and self._auth.reply and _SENT not in self._request:
-            raise UsageError(_TOO_LATE)  # it was prepared before anything was asked here, and is not sent yet
-        elif not isinstance(response, web.Response):
-            self._check_session()
+        for client in self._auths.values():
+            auth = client._auth
+            if auth.session_changed and not (is_returned and isinstance(response, web.Response)):
+                self.discard()
+                raise UsageError(
+                    "the grant is stored in the session, and aiohttp-session saves it only with a plain"
+                    " response that the handler returns; grant in such a handler, or use another store"
+                )
+            auth.session_changed = False  # aiohttp-session saves it now
+            write_reply(auth, response.headers)
 
-    def _write(self, headers: CIMultiDict[str]) -> None:
-        """Called with the headers of the response when they are about to be sent."""
-        if not self._handled:
-            self._check_session()
-        write_reply(self._auth, headers)
-
-    def _check_unsent(self) -> None:
-        if is_sent(self._request):
-            raise UsageError(_TOO_LATE)
-
-    def _check_session(self) -> None:
-        if self._auth.session_changed:
-            self._discard()
-            raise UsageError(_SESSION_OF_A_STREAM)
-
-    def _discard(self) -> None:
-        self._auth.session_changed = False
-        self._auth.reply.clear()
+    def discard(self) -> None:
+        """Forget what was collected: the handler failed, so its error page carries no grant."""
+        for client in self._auths.values():
+            client._auth.session_changed = False
+            client._auth.reply.clear()
 
 
-_TOO_LATE = (
-    "the response's headers are sent, so no grant can be written any more, nor the call to reauthorize; do it"
-    " before `await response.prepare(request)`"
-)
-_SESSION_OF_A_STREAM = (
-    "the grant is kept in the session, and aiohttp-session saves that only with a plain response that the"
-    " handler returns unsent; grant in such a handler, or use a store that is not the session"
-)
+# aiohttp before 3.14 has no RequestKey, and takes strings.
+_STATE: Any = web.RequestKey("aiohttp_ably", ResponseState) if hasattr(web, "RequestKey") else "aiohttp_ably"
+
+
+def response_state(request: web.Request) -> ResponseState:
+    """The state of the response to `request`."""
+    state: ResponseState | None = request.get(_STATE)
+    if state is None:
+        state = request[_STATE] = ResponseState()
+    return state
+
+
+async def write_prepared(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the collected headers to a response that is about to be sent (on_response_prepare)."""
+    state: ResponseState | None = request.get(_STATE)
+    if state is not None:
+        state.is_sent = True
+        state.write(response, is_returned=False)
 
 
 def get_auth(request: web.Request) -> ClientAuth:
-    """What the client of `request` may do; the same object for all of a request.
+    """The capability of the client behind `request`; always the same object for one request.
 
-    Raises RuntimeError where neither the handler's app nor one above it was set up.
+    Raises RuntimeError when neither the handler's app nor one above it was set up.
     """
     ably = request.config_dict.get(ABLY)
     if ably is None:
         raise RuntimeError("call aiohttp_ably.setup(app, ...) for this app, or for one above it")
-    known = request.get(_AUTH)
-    if known is None:
-        known = request[_AUTH] = {}
-        _write_with_headers(request, known)
-    if ably not in known:
-        known[ably] = ClientAuth(ably, request)
-        ably.is_asked = True
-    return known[ably]
+    return response_state(request).auth(ably, request)
 
 
 def requires(pattern: str, *operations: str) -> Callable[[H], H]:
-    """Guard a handler: the client must hold every one of `operations` on the resource that `pattern` names.
+    """Guard a handler: the client must have every one of `operations` on the resource `pattern`.
 
-    `{room}` in the pattern is filled from the route's `match_info`; a value that is not one segment names
-    nothing that is held. Without the right the answer is 401 with 40160, so that a client reauthorizes and
-    tries again, and 403 with 40300 when signed out. Raises ValueError for a malformed pattern, or for no
-    operation.
+    Args:
+        pattern: a resource, in which the route's `match_info` fills placeholders such as `{room}`. A value
+            that is not one plain segment names nothing, so the client has no right to it.
+        operations: one operation or more, such as "publish".
+
+    Without the right the answer is 401 with code 40160, so that a client reauthorizes and tries again; and
+    403 with code 40300 when the client is not signed in. Raises ValueError for a malformed pattern or no
+    operation, and TypeError when it is used without arguments. An app does not start when the route of a
+    guarded handler lacks a placeholder.
     """
+    if callable(pattern):
+        raise TypeError('write @requires("chat:{room}", "publish"): the decorator needs a resource')
     channel = ChannelPattern(pattern)
     if not operations:
         raise ValueError(f"requires({pattern!r}) names no operation, such as 'publish'")
@@ -198,47 +229,26 @@ def requires(pattern: str, *operations: str) -> Callable[[H], H]:
             request = target.request if isinstance(target, web.View) else target
             resource = channel.fill(request.match_info)
             auth = get_auth(request)
-            if not await auth._known():
-                raise Forbidden("signed out: sign in first")
-            named = is_plain(resource) and channel.match(resource) is not None
+            if not await auth._is_known():
+                raise Forbidden("not signed in: sign in first")
+            is_named = is_plain(resource) and channel.match(resource) is not None
             for operation in operations:
-                if not named or not await auth.allows(operation, resource):
+                if not is_named or not await auth.allows(operation, resource):
                     raise CapabilityDenied(
-                        f"this needs {operation!r} on {resource[:200]!r}; ask for it and try again"
+                        f"this needs {operation!r} on {resource[:200]!r}; request it and try again"
                     )
             return await handler(*args, **kwargs)
 
+        guarded._ably_placeholders = (*channel.names, *placeholders(handler))  # type: ignore[attr-defined]
         return guarded  # type: ignore[return-value]
 
     return guard
 
 
-def handled(request: web.Request, ably: AblyAuth, response: web.StreamResponse | None) -> None:
-    """Called with what the handler of `request` answered, and None when it failed."""
-    # Most requests have nothing here, so a missing key is looked for without its KeyError.
-    if _AUTH in iter(request) and (auth := request[_AUTH].get(ably)):
-        auth._handled_by(response)
-
-
-def is_sent(request: web.Request) -> bool:
-    """Whether the headers of the response are sent: as far as was seen here, or by the bytes that are."""
-    sent = request.writer.output_size
-    return _SENT in request or (isinstance(sent, int) and sent > 0)  # a mocked request counts nothing
-
-
-def _write_with_headers(request: web.Request, known: Mapping[AblyAuth, ClientAuth]) -> None:
-    """Let what `known` collect go out with the headers of the response, of whatever kind it is.
-
-    The signal that aiohttp has for this costs 4 per cent of each request, of those too that ask nothing here.
-    """
-    writer = request.writer
-    write_headers = writer.write_headers
-
-    async def write(status_line: str, headers: CIMultiDict[str]) -> None:
-        writer.write_headers = write_headers  # type: ignore[method-assign]
-        for auth in known.values():
-            auth._write(headers)
-        request[_SENT] = True
-        await write_headers(status_line, headers)
-
-    writer.write_headers = write  # type: ignore[method-assign]
+def placeholders(handler: object) -> tuple[str, ...]:
+    """The placeholders that the route of `handler` needs, because `requires` guards it."""
+    names: tuple[str, ...] = getattr(handler, "_ably_placeholders", ())
+    if isinstance(handler, type) and issubclass(handler, web.View):
+        for method in ("get", "post", "put", "patch", "delete", "head", "options"):
+            names += placeholders(getattr(handler, method, None))
+    return names

@@ -1,4 +1,4 @@
-"""Ably API keys: one key, and a ring of them for rotation."""
+"""Ably API keys: one key, and a ring of keys for rotation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ _KEY = re.compile(r"(?P<app>[A-Za-z0-9_-]+)\.(?P<id>[A-Za-z0-9_-]+):(?P<secret>[
 class ApiKey:
     """An Ably API key, `<appId>.<keyId>:<secret>` (RSA11). Its repr shows the name and never the secret.
 
-    `revocable` says that the key has revocable tokens enabled at Ably, which caps their life at one hour.
-    Raises ValueError when `text` is not a whole key.
+    Args:
+        text: the whole key, as the API keys page of your Ably app shows it.
+        revocable: whether "Revocable tokens" is turned on for the key at Ably, which limits the lifetime of
+            its tokens to one hour.
+
+    Raises:
+        TypeError: `text` is not a string.
+        ValueError: `text` is not a whole key.
     """
 
     __slots__ = ("_keyed", "_secret", "app_id", "name", "revocable")
 
     def __init__(self, text: str, *, revocable: bool = False) -> None:
         if not isinstance(text, str):
-            raise TypeError(f"an Ably API key is text, got {type(text).__name__}; is ABLY_API_KEY set?")
+            raise TypeError(f"an Ably API key is a string, got {type(text).__name__}")
         match = _KEY.fullmatch(text)
         if match is None:
             raise ValueError(
@@ -39,11 +45,11 @@ class ApiKey:
 
     @property
     def secret(self) -> str:
-        """The part after the colon. Whoever has it can sign any token of this key."""
+        """The part after the colon. Whoever knows it can sign any token of this key."""
         return self._secret
 
     def mac(self, text: str) -> str:
-        """Base64 of HMAC-SHA256 over the UTF-8 of `text` (RSA9g)."""
+        """The HMAC-SHA256 over the UTF-8 of `text`, in base64 (RSA9g)."""
         mac = self._keyed.copy()
         mac.update(text.encode())
         return b2a_base64(mac.finalize(), newline=False).decode()
@@ -61,10 +67,13 @@ class ApiKey:
 
 
 class KeyRing:
-    """The keys of one Ably app, newest first: the newest signs, all verify.
+    """The keys of one Ably app, newest first. The newest signs, all verify.
 
-    To rotate, put the new key in front; take the old one out when what it signed has expired.
-    Raises ValueError for no keys, or for keys of different apps.
+    To rotate, put the new key in front. Take the old one out when everything that it signed has expired.
+
+    Raises:
+        TypeError: a key is neither an ApiKey nor a string.
+        ValueError: there is no key, two have the same name, or they belong to different apps.
     """
 
     __slots__ = ("_keys", "newest")
@@ -73,9 +82,14 @@ class KeyRing:
     """The key that signs."""
 
     def __init__(self, keys: Iterable[ApiKey | str]) -> None:
-        self._keys = {key.name: key for key in map(_key, keys)}
-        if not self._keys:
+        ring = [key if isinstance(key, ApiKey) else ApiKey(key) for key in keys]
+        self._keys = {key.name: key for key in ring}
+        if not ring:
             raise ValueError("a KeyRing needs at least one key")
+        if len(self._keys) < len(ring):
+            raise ValueError(
+                f"two keys of a KeyRing have one name, got {', '.join(key.name for key in ring)}"
+            )
         self.newest = next(iter(self))
         if len({key.app_id for key in self}) > 1:
             raise ValueError(
@@ -84,14 +98,22 @@ class KeyRing:
             )
 
     @classmethod
-    def of(cls, keys: KeyRing | ApiKey | str | Iterable[ApiKey | str]) -> KeyRing:
-        """`keys` as a ring, whether it is one, a key, its text, or several."""
+    def of(cls, keys: Keys) -> KeyRing:
+        """A KeyRing of `keys`: one key or several, each an ApiKey or a string.
+
+        Raises what ApiKey and KeyRing raise, and TypeError for None.
+        """
         if isinstance(keys, KeyRing):
             return keys
+        if keys is None or not isinstance(keys, (ApiKey, str, Iterable)):
+            raise TypeError(
+                f"an Ably API key is a string, got {keys!r}; set the environment variable ABLY_API_KEY, or"
+                " pass a key such as 'appId.keyId:secret'"
+            )
         return cls((keys,) if isinstance(keys, (ApiKey, str)) else keys)
 
     def get(self, name: object) -> ApiKey | None:
-        """The key of that name (`<appId>.<keyId>`), if it is on the ring."""
+        """The key of that name (`<appId>.<keyId>`); None when the ring has no such key."""
         return self._keys.get(name) if isinstance(name, str) else None
 
     def __iter__(self) -> Iterator[ApiKey]:
@@ -104,5 +126,5 @@ class KeyRing:
         return f"KeyRing({list(self)!r})"
 
 
-def _key(value: ApiKey | str) -> ApiKey:
-    return value if isinstance(value, ApiKey) else ApiKey(value)
+Keys = str | ApiKey | KeyRing | Iterable[str | ApiKey]
+"""What may be given for the keys of an app."""

@@ -1,4 +1,4 @@
-"""The plugin: `setup()` and the middleware."""
+"""The plugin: setup() and the middleware."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 
-from .by_client_id import KeyFor, Keys
-from .errors import AuthError
-from .handlers import ABLY, handled, is_sent
+from .errors import AuthError, UsageError
+from .handlers import ABLY, placeholders, response_state, write_prepared
+from .http import error_response, script_routes
 from .issuers import Issuer, TokenRequestIssuer
-from .responses import error_response
-from .script import script_routes
-from .server import AblyAuth, Identify
+from .keys import Keys
+from .server import AblyAuth, Identify, KeyFor
 from .strategies import Strategy
 
 
@@ -39,19 +38,38 @@ def setup(
 ) -> AblyAuth:
     """Make `app` an auth server for Ably.
 
-    `key` is your Ably API key, a KeyRing of them, or a function of the request that finds its tenant's.
-    `identify(request)` returns the client id of the signed-in user, None when signed out; what a client says
-    of itself never counts. `strategy` decides what a token carries and `issuer` makes it, a TokenRequest by
-    default. The auth route is added at `path`; with None add the returned object's `handler` yourself. At
-    `script_path`, such as "/ably/reauth.js", the browser's half is served to any page.
-    `origins` are those besides its own whose pages may use it. `anonymous` lets a signed-out client have a
-    token without a client id, `wildcard_client_id` lets `identify` return `*`. What an answer depends on has
-    `timeout` seconds; SDKs give up after 10. `clock` gives the seconds since the epoch; it is compared with
-    Ably's when the app starts and every `clock_sync` (None: never), and how far it is off is allowed for.
-    `client_options` are client options of `ably.AblyRest` that say how the server itself reaches Ably.
+    With sessions, call `aiohttp_session.setup(app, …)` first: its middleware must run outside this one.
 
-    With sessions, call `aiohttp_session.setup(app, …)` first: ours runs inside it. Raises ValueError with
-    everything that is wrong, and RuntimeError when the app is set up or frozen already.
+    Args:
+        app: the aiohttp app, or a sub-app before it is added.
+        key: your Ably API key, an ApiKey, a KeyRing of several, or a sync or async function of the request
+            that returns the keys of its tenant.
+        identify: a sync or async function of the request that returns the client id of the signed-in user, or
+            None when nobody is signed in. What a client claims about itself never counts.
+        strategy: decides what a token allows: ServerDetermined, ServerStored, ClientStored or ClientSigned.
+        issuer: makes the token: TokenRequestIssuer (the default), JWTIssuer or TokenDetailsIssuer.
+        path: the path of the auth route, which answers GET, POST and OPTIONS. With None add the `handler` of
+            the returned object yourself.
+        script_path: a path such as "/ably/reauth.js" that serves the client helper to browsers; by default
+            none.
+        origins: the origins, besides the app's own, whose pages may use the auth route, such as
+            "https://app.example.com".
+        anonymous: whether a client that is not signed in gets a token without a client id.
+        wildcard_client_id: whether `identify` may return "*", with which a client may act as any client.
+        timeout: the seconds that `identify`, `authorize`, the store and Ably together may take. SDKs stop
+            waiting after 10.
+        clock: returns the time of this machine, in seconds since the epoch.
+        clock_sync: how often the clock is compared with Ably's, for the first time when the app starts; None
+            for never. Tokens carry the time of Ably's clock.
+        client_options: client options of `ably.AblyRest` that say how the server itself reaches Ably, such as
+            `endpoint`; by default the real Ably.
+
+    Returns the AblyAuth of the app, with which it changes grants by client id.
+
+    Raises:
+        ValueError: options are invalid. The message names all of them with what would be right.
+        TypeError: `app` is not an aiohttp app.
+        RuntimeError: the app is set up already, or frozen.
     """
     if not isinstance(app, web.Application):
         raise TypeError(f"setup() takes a web.Application first, got {app!r}")
@@ -67,11 +85,13 @@ def setup(
         )
     if clock_sync is not None and clock_sync <= timedelta(0):
         raise ValueError(f"clock_sync={clock_sync!r} must be over 0, such as timedelta(hours=6), or be None")
+    for taken in (path, script_path):
+        _check_free(app, taken)
     ably = AblyAuth(
         key=key,
         identify=identify,
         strategy=strategy,
-        issuer=issuer or TokenRequestIssuer(),
+        issuer=TokenRequestIssuer() if issuer is None else issuer,
         origins=origins,
         anonymous=anonymous,
         wildcard_client_id=wildcard_client_id,
@@ -80,7 +100,8 @@ def setup(
         client_options=client_options,
     )
     app[ABLY] = ably
-    app.middlewares.append(_middleware(ably))
+    app.middlewares.append(_middleware)
+    app.on_response_prepare.append(write_prepared)
     app.cleanup_ctx.append(_running(ably, clock_sync))
     if path is not None:
         app.router.add_route("*", path, ably.handler)
@@ -89,31 +110,66 @@ def setup(
     return ably
 
 
-def _middleware(ably: AblyAuth) -> Middleware:
-    @web.middleware
-    async def ably_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        response: web.StreamResponse | None = None
-        try:
-            response = await handler(request)
-        except AuthError as refusal:
-            if is_sent(request):
-                raise
-            response = error_response(refusal)
-        except web.HTTPException as error:
-            response = error
+@web.middleware
+async def _middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn errors of the auth server into responses, and add to a response what get_auth() collected."""
+    state = response_state(request)
+    try:
+        response = await handler(request)
+    except AuthError as refusal:
+        if state.is_sent:
             raise
-        finally:
-            if ably.is_asked:
-                handled(request, ably, response)
-        return response
+        response = error_response(refusal)
+    except web.HTTPException as raised:
+        state.write(raised, is_returned=True)
+        raise
+    except BaseException:
+        state.discard()
+        raise
+    if not state.is_sent:
+        state.write(response, is_returned=True)
+    return response
 
-    return ably_middleware
+
+def _check_free(app: web.Application, path: str | None) -> None:
+    """Raise ValueError when a route that the app has already would answer requests for `path`."""
+    if path is None:
+        return
+    for resource in app.router.resources():
+        info = resource.get_info()
+        pattern, prefix = info.get("pattern"), info.get("prefix")
+        if (
+            info.get("path") == path
+            or (pattern is not None and pattern.fullmatch(path))
+            or (prefix is not None and path.startswith(f"{prefix.rstrip('/')}/"))
+        ):
+            raise ValueError(
+                f"the app's route {resource.canonical!r} answers requests for {path!r}: call"
+                " aiohttp_ably.setup() before adding that route, or choose another path"
+            )
+
+
+def _check_guards(app: web.Application) -> None:
+    """Raise UsageError when `requires` guards a handler whose route lacks one of its placeholders."""
+    for route in app.router.routes():
+        needed = placeholders(route.handler)
+        if not needed or route.resource is None:
+            continue
+        pattern = route.resource.get_info().get("pattern")
+        known = pattern.groupindex if pattern is not None else {}
+        missing = sorted({name for name in needed if name not in known})
+        if missing:
+            raise UsageError(
+                f"requires() guards {route.method} {route.resource.canonical} with the placeholder"
+                f" {{{missing[0]}}}, which the route lacks; name it so in the route's path"
+            )
 
 
 def _running(
     ably: AblyAuth, clock_sync: timedelta | None
 ) -> Callable[[web.Application], AsyncIterator[None]]:
-    async def running(_app: web.Application) -> AsyncIterator[None]:
+    async def running(app: web.Application) -> AsyncIterator[None]:
+        _check_guards(app)
         await ably.start(clock_sync.total_seconds() if clock_sync else None)
         yield
         await ably.close()

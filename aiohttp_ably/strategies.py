@@ -1,54 +1,64 @@
-"""The reauthorization strategies: one rule, and four places to keep what a client holds.
+"""The reauthorization strategies: one rule, and four places to store what was granted.
 
-held = what the client is trusted to have already; what is asked and not held is checked; the token carries
-base, held and allowed; that is kept.
+The rule: check what is requested and not yet granted. The token carries base, granted and allowed. Store
+granted and allowed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from ._callbacks import asynchronous
-from .capability import NOTHING, Capability, Operations
+from ._callbacks import as_async
+from .capability import NOTHING, Capability, CapabilityLike
 from .errors import CapabilityDenied, Forbidden, UsageError
 from .request import AuthRequest
-from .stores.session import CapabilityStore
-from .stores.signed import Carrier, GrantCarrier
-from .stores.signed_grant import SignedGrants
+from .stores import CapabilityStore, SignedStore
 from .tokens import check_length
 
 log = logging.getLogger(__name__)
 
-CapabilityLike = Capability | Mapping[str, Operations]
 Authorize = Callable[[AuthRequest, Capability], Awaitable[CapabilityLike] | CapabilityLike]
+"""Gets the request and the part of the requested capability that must be checked; returns what is allowed."""
 Resolve = Callable[[AuthRequest], Awaitable[CapabilityLike] | CapabilityLike]
+"""Gets the request; returns a capability."""
 OnDenied = Literal["omit", "reject"]
 _Source = Capability | Callable[[AuthRequest], Awaitable[CapabilityLike]]
 
 
 @dataclass(slots=True)
 class Decision:
-    """What a token will carry, and what was asked and is not in it."""
+    """The answer of a strategy: the `capability` of the token, and the requested part that is `denied`."""
 
     capability: Capability
     denied: Capability
 
 
 class Strategy:
-    """The one rule. What differs is where the client's part is held: `held`, `keep`, `grant`, `withdraw`.
+    """The rule that all strategies share. They differ in the store, and in what they check.
 
-    A strategy without a `store` keeps nothing.
+    For a strategy of your own, override `granted` (what is granted already), `check` (what is allowed) or
+    `decide` (everything).
 
-    `authorize(auth, requested)` gets what must be checked and returns the part that is allowed. `base` is
-    what every client has without asking: a capability, or a function of the AuthRequest. `on_denied` says what a
-    denied ask does: "omit" leaves it out of the token, "reject" answers 401 with 40160. With
-    `allow_wildcards` patterns and unusual names are passed on to `authorize`, not denied outright.
+    Args:
+        authorize: a sync or async function of `(auth, requested)`, or ChannelRules. `requested` is what must
+            be checked; it returns the part that is allowed. More than was requested is never granted.
+        base: what every client has without requesting it: a capability, or a sync or async function of the
+            AuthRequest. It is never stored as granted. By default nothing.
+        on_denied: "omit" issues a token without the denied part and names it in the header `Ably-Denied`;
+            "reject" answers 401 with code 40160. A client's `Prefer: handling=strict` or `lenient` wins.
+        allow_wildcards: whether requests for patterns and unusual names reach `authorize`. By default they
+            are denied before.
+
+    Raises:
+        TypeError: `authorize` is not a function, or `base` neither a capability nor a function.
+        ValueError: `on_denied` is another word.
     """
 
     store: CapabilityStore | None = None
+    """Where granted capabilities are stored; None when the strategy stores nothing."""
 
     def __init__(
         self,
@@ -58,101 +68,129 @@ class Strategy:
         on_denied: OnDenied = "omit",
         allow_wildcards: bool = False,
     ) -> None:
-        if not callable(authorize):
+        if not callable(authorize) or isinstance(authorize, type):
             raise TypeError(
                 f"{type(self).__name__} needs a function of (auth, requested) that returns what is allowed,"
-                f" or ChannelRules; got {authorize!r}"
+                f" or ChannelRules(); got {authorize!r}"
             )
         if on_denied not in ("omit", "reject"):
             raise ValueError(f"on_denied={on_denied!r} is neither 'omit' nor 'reject'")
-        self.authorize = asynchronous(authorize)
+        self.authorize = as_async(authorize)
         self.base = NOTHING if base is None else _source(base, "base")
         self.on_denied = on_denied
         self.allow_wildcards = allow_wildcards
 
     async def decide(self, auth: AuthRequest) -> Decision:
-        """Apply the rule to what `auth` asks, and keep the outcome.
+        """Apply the rule to a request, and store the result.
 
-        Raises CapabilityDenied for a denied ask that is to be refused, Forbidden when nothing is left for a
-        token, InvalidCapability for a `drop` that cannot be expressed; then nothing is changed.
+        Raises CapabilityDenied for a denied request that is to be rejected, Forbidden when nothing is left
+        for a token, InvalidCapability for a release that cannot be expressed, and TooLarge when the result
+        does not fit. Then nothing is changed.
         """
-        base = await _given(self.base, auth, "base")
-        held = await self.held(auth)
+        base = await _resolve(self.base, auth, "base")
+        granted = await self.granted(auth)
         if auth.drop:
-            held = held.without(*auth.drop)
-        trusted = held.with_base(base)
-        total, denied, allowed = trusted, NOTHING, NOTHING
-        if (missing := auth.requested - trusted) is not NOTHING:
-            allowed = await self.check(auth, missing)
-            total = trusted | allowed
-            denied = missing.missing_from(total)
-        if total is NOTHING:
+            granted = granted.without(*auth.drop)
+        before = granted.with_base(base)
+        missing = auth.requested - before
+        allowed = await self.check(auth, missing) if missing else NOTHING
+        total = before | allowed
+        denied = missing.missing_from(total)
+        if not total:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
-                " client connect before it asks",
+                " client connect before it requests more",
                 auth.client_id,
             )
             raise Forbidden("nothing is granted to this client, and a token needs at least one right")
-        if denied is not NOTHING and (self.on_denied == "reject" if auth.strict is None else auth.strict):
+        if denied and (self.on_denied == "reject" if auth.strict is None else auth.strict):
             raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
-        if allowed is not NOTHING:
+        if allowed:
             check_length(total)
-        if self.store is not None:
-            kept = await self.keep(auth, held, allowed)
-            if kept is not held:
-                total = base | kept | allowed
-        return Decision(self.narrowed(auth, total, missing), denied)
+        if self.store is not None and (allowed or auth.drop or self.store.renews):
+            auth.waits_for = "the store"
+            stored = await self.store.change(auth, add=allowed, release=auth.drop)
+            if stored is not granted:  # another request may have changed it meanwhile
+                total = (stored | allowed).with_base(base)
+        return Decision(self.narrowed(auth, total), denied)
+
+    async def granted(self, auth: AuthRequest) -> Capability:
+        """What was granted to the client before, without its base."""
+        if self.store is None:
+            return NOTHING
+        auth.waits_for = "the store"
+        return await self.store.load(auth)
+
+    async def check(self, auth: AuthRequest, missing: Capability) -> Capability:
+        """The part of `missing` that `authorize` allows."""
+        if not self.allow_wildcards:
+            missing = missing.plain()
+        if not missing or (auth.client_id is None and self.store is not None and self.store.by_client_id):
+            return NOTHING  # an anonymous client has no place in a store by client id
+        auth.waits_for = "authorize"
+        return _checked(await self.authorize(auth, missing), "authorize") & missing
+
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+        """The part of `total` that the token carries: by default all of it."""
+        return total
 
     async def capability(self, auth: AuthRequest) -> Capability:
-        """What the client holds now, its base included."""
-        base = await _given(self.base, auth, "base")
-        return (await self.held(auth)).with_base(base)
+        """All that the client may do now: what was granted to it, and its base."""
+        base = await _resolve(self.base, auth, "base")
+        return (await self.granted(auth)).with_base(base)
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
         """Whether the client may do `operation` on `resource` now."""
         return (await self.capability(auth)).allows(operation, resource)
 
-    async def check(self, auth: AuthRequest, requested: Capability) -> Capability:
-        """The part of `asked` that is allowed, by `authorize` and never more than was asked."""
-        if not self.allow_wildcards:
-            requested = requested.plain()
-        if requested is NOTHING:
-            return NOTHING
-        return _answer(await self.authorize(auth, requested), "authorize") & requested
-
-    async def held(self, auth: AuthRequest) -> Capability:
-        """What the client is trusted to have already, beside its base."""
-        return NOTHING
-
-    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
-        """Keep the outcome of a request in the store; returns what is held then."""
-        raise self._keeps_nothing()
-
     async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Let the client hold `capability` too; returns what it holds then, without its base."""
-        raise self._keeps_nothing()
+        """Grant `capability` to the client; returns what is granted then, without its base.
+
+        Raises UsageError when the strategy stores nothing, and TooLarge when no token could carry it all.
+        """
+        check_length(await self.capability(auth) | capability)
+        return await self._change(auth, add=capability)
 
     async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Take `resources` from the client; returns what it holds then, without its base."""
-        raise self._keeps_nothing()
+        """Withdraw `resources` from the client; returns what is granted then, without its base.
 
-    def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
-        """The part of `total` that the token carries: all of it. `missing` of the ask was not held."""
-        return total
+        Raises UsageError when the strategy stores nothing, and InvalidCapability when a capability cannot
+        express the rest.
+        """
+        return await self._change(auth, release=resources)
 
-    def _keeps_nothing(self) -> UsageError:
-        return UsageError(
-            f"{type(self).__name__} keeps nothing that could be changed: change the list that you give it,"
-            " or what your function answers, and tell the client with get_auth(request).reauthorize()"
-        )
+    async def _change(
+        self, auth: AuthRequest, *, add: Capability = NOTHING, release: tuple[str, ...] = ()
+    ) -> Capability:
+        if self.store is None:
+            raise UsageError(
+                f"{type(self).__name__} stores nothing: change the list that you give it, or what your"
+                " function returns, and tell the client with get_auth(request).reauthorize()"
+            )
+        if self.store.in_token:
+            raise UsageError(
+                f"a grant in {type(self.store).__name__} travels in the token, so only the auth route changes"
+                " it; let the client request it there, or store signed grants (secret=)"
+            )
+        auth.waits_for = "the store"
+        return await self.store.change(auth, add=add, release=release)
 
 
 class ServerDetermined(Strategy):
-    """Your server knows the whole list, and every request gets it.
+    """Capabilities entirely determined by your server: it knows the whole list, and every request gets it.
 
-    `resolve` is the list, where it is the same for all, or a function of the AuthRequest that returns it. A
-    client's `capability` only narrows its token. Where nothing of the list is in it, the token carries the
-    list, and the ask counts as denied.
+    A capability that the client requests can only narrow its token. When nothing of it is in the list, the
+    token carries the whole list and the request counts as denied.
+
+    Args:
+        resolve: the list: a capability when it is the same for all, or a sync or async function of the
+            AuthRequest that returns it.
+        base: as for every strategy; joined to the list.
+        on_denied: as for every strategy.
+
+    Raises:
+        TypeError: `resolve` or `base` is neither a capability nor a function.
+        ValueError: `on_denied` is another word.
     """
 
     def __init__(
@@ -162,61 +200,32 @@ class ServerDetermined(Strategy):
         base: CapabilityLike | Resolve | None = None,
         on_denied: OnDenied = "omit",
     ) -> None:
-        super().__init__(_nothing_more, base=base, on_denied=on_denied)
+        super().__init__(_allow_nothing, base=base, on_denied=on_denied)
         self.resolve = _source(resolve, "resolve")
 
-    def held(self, auth: AuthRequest) -> Coroutine[Any, Any, Capability]:
+    async def granted(self, auth: AuthRequest) -> Capability:
         """The list."""
-        return _given(self.resolve, auth, "resolve")
+        return await _resolve(self.resolve, auth, "resolve")
 
-    def narrowed(self, auth: AuthRequest, total: Capability, missing: Capability) -> Capability:
-        """What is in the ask too."""
-        if auth.requested is NOTHING:
+    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
+        """The requested part of `total`, or all of it when nothing or nothing of it is requested."""
+        if not auth.requested:
             return total
-        if missing is NOTHING and not auth.requested.has_patterns():
-            return auth.requested
-        both = total & auth.requested
-        return total if both is NOTHING else both
+        return total & auth.requested or total
 
 
-class ClientStored(Strategy):
-    """The client keeps its list and sends all of it every time; all of it is checked every time."""
+class ServerStored(Strategy):
+    """Capabilities stored on your server, client can request changes.
 
-    async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
-        """Whether base or `authorize` allows it: nothing is held to look it up in."""
-        requested = Capability({resource: operation}) - await self.capability(auth)
-        return not (requested - await self.check(auth, requested))
+    Only what is requested and not granted yet is checked. The same options as every strategy, and:
 
+    Args:
+        store: where granted capabilities are stored: SessionStore, RedisStore, MemoryStore or your own.
 
-class _Kept(Strategy):
-    """A strategy that keeps what it granted, in a store."""
-
-    store: CapabilityStore
-
-    def held(self, auth: AuthRequest) -> Coroutine[Any, Any, Capability]:
-        """What the store has for this client."""
-        return self.store.load(auth)
-
-    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
-        """Change the store by what changed; nothing changed, nothing written."""
-        if auth.drop:
-            held = await self.store.remove(auth, auth.drop)
-        if allowed is not NOTHING:
-            held = await self.store.add(auth, allowed)
-        return held
-
-    async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Add to the store; raises TooLarge, and adds nothing, where no token could carry it all."""
-        check_length(await self.capability(auth) | capability)
-        return await self.store.add(auth, capability)
-
-    async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Take out of the store."""
-        return await self.store.remove(auth, resources)
-
-
-class ServerStored(_Kept):
-    """Your server keeps what each client holds, in `store`; only what is asked and not held is checked."""
+    Raises:
+        TypeError: as every strategy, and when `store` is not a CapabilityStore.
+        ValueError: `on_denied` is another word.
+    """
 
     def __init__(
         self,
@@ -228,28 +237,39 @@ class ServerStored(_Kept):
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
-        if missing := [name for name in ("load", "add", "remove") if not hasattr(store, name)]:
-            raise TypeError(
-                f"store= has no {', '.join(missing)}: it must be a CapabilityStore, got {store!r}"
-            )
-        self.store = store
-
-    async def check(self, auth: AuthRequest, requested: Capability) -> Capability:
-        """As for every strategy; but an anonymous client is allowed nothing that is filed by client id."""
-        if auth.client_id is None and self.store.keyed_by_client:
-            return NOTHING
-        return await super().check(auth, requested)
+        self.store = _checked_store(store)
 
 
-class ClientSigned(_Kept):
-    """The client keeps what it holds, signed by the server; only what is asked and not in it is checked.
+class ClientStored(Strategy):
+    """Capabilities stored on the client, server reauthorizes them all for every change.
 
-    `secret` (one, or several with the newest first) signs the grant, as SignedGrants says; `encrypt` hides it
-    from the client, `secure=True` marks its cookie Secure behind a proxy that ends TLS. For its lifetime, its
-    cookie's name or another way to travel give a `carrier` in their place.
+    The client sends all that it needs with every request, and all of it is checked every time. The server
+    stores nothing. The same options as every strategy.
     """
 
-    store: Carrier
+    async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
+        """Whether the base or `authorize` allows it: nothing is stored."""
+        requested = Capability({resource: operation}) - await self.capability(auth)
+        return not requested - await self.check(auth, requested)
+
+
+class ClientSigned(Strategy):
+    """Capabilities stored on the client, server incrementally authorizes new ones.
+
+    The client keeps its list, signed by the server. Only what is requested and not in it is checked. The same
+    options as every strategy, and:
+
+    Args:
+        secret: signs the list: 16 bytes or more, or several such secrets with the newest first.
+        encrypt: whether to encrypt the list, so that the client cannot read it.
+        secure: whether the cookie is Secure. By default it is when the request came over https; set True
+            behind a proxy that ends TLS.
+        store: in place of the three above: a SignedStore with further options, a JWTStore, or your own.
+
+    Raises:
+        TypeError: as every strategy, and when both or neither of `secret` and `store` are given.
+        ValueError: a secret is too short, or `on_denied` is another word.
+    """
 
     def __init__(
         self,
@@ -258,39 +278,51 @@ class ClientSigned(_Kept):
         secret: str | bytes | Iterable[str | bytes] | None = None,
         encrypt: bool = False,
         secure: bool | None = None,
-        carrier: Carrier | None = None,
+        store: CapabilityStore | None = None,
         base: CapabilityLike | Resolve | None = None,
         on_denied: OnDenied = "omit",
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
-        if (secret is None) == (carrier is None):
-            raise TypeError("ClientSigned needs either secret=, to sign with, or carrier=")
-        if secret is not None:
-            carrier = GrantCarrier(SignedGrants(secret, encrypt=encrypt), secure=secure)
-        assert carrier is not None  # noqa: S101  (for the type checker: exactly one was given)
-        self.store = carrier
+        if secret is not None and store is None:
+            self.store = SignedStore(secret, encrypt=encrypt, secure=secure)
+        elif secret is None and store is not None and not encrypt and secure is None:
+            self.store = _checked_store(store)
+        else:
+            raise TypeError(
+                "ClientSigned needs either secret=, with encrypt= and secure= as its options, or store=, such"
+                " as SignedStore(secret, ...) or JWTStore()"
+            )
 
-    async def keep(self, auth: AuthRequest, held: Capability, allowed: Capability) -> Capability:
-        """Sign what is held now, so that the grant's time begins anew."""
-        return self.store.renew(auth, held if allowed is NOTHING else held | allowed)
+
+def _checked_store(store: CapabilityStore) -> CapabilityStore:
+    if isinstance(store, type):
+        raise TypeError(f"store= is a store, got the class {store.__name__}; write {store.__name__}(...)")
+    if not isinstance(store, CapabilityStore):
+        raise TypeError(
+            "store= is a CapabilityStore, such as SessionStore() or RedisStore(url), or your own subclass;"
+            f" got {store!r}"
+        )
+    return store
 
 
 def _source(source: CapabilityLike | Resolve, name: str) -> _Source:
-    if callable(source):
-        return asynchronous(source)
     if isinstance(source, Mapping):
         return Capability(source)
+    if callable(source):
+        return as_async(source)
     raise TypeError(f"{name}= is a capability or a function of the AuthRequest, got {source!r}")
 
 
-async def _given(source: _Source, auth: AuthRequest, name: str) -> Capability:
-    """A capability, or what the function in its place answers."""
-    return _answer(await source(auth), name) if callable(source) else source
+async def _resolve(source: _Source, auth: AuthRequest, name: str) -> Capability:
+    if isinstance(source, Capability):
+        return source
+    auth.waits_for = name
+    return _checked(await source(auth), name)
 
 
-def _answer(answer: CapabilityLike, name: str) -> Capability:
-    if not isinstance(answer, (dict, Mapping)):
+def _checked(answer: CapabilityLike, name: str) -> Capability:
+    if not isinstance(answer, Mapping):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
             " resource to operations, {} for nothing"
@@ -298,5 +330,5 @@ def _answer(answer: CapabilityLike, name: str) -> Capability:
     return Capability(answer)
 
 
-async def _nothing_more(auth: AuthRequest, requested: Capability) -> Capability:
+async def _allow_nothing(auth: AuthRequest, requested: Capability) -> Capability:
     return NOTHING

@@ -1,4 +1,4 @@
-"""Signing and verifying: the TokenRequest of the Ably spec (RSA9) and the Ably JWT."""
+"""Sign and verify tokens: the TokenRequest of the Ably spec (RSA9) and the Ably JWT."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from typing import Any, NamedTuple
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from .capability import NOTHING, Capability
-from .capability import strict_json as _json
+from .capability import Capability, strict_json
 from .errors import InvalidCapability, InvalidClientId, InvalidCredential, TooLarge
 from .keys import ApiKey, KeyRing
 
 MAX_ANSWER = 128 * 1024
-"""The most that an Ably SDK reads of an answer, in bytes."""
+"""The longest answer that an Ably SDK reads, in bytes."""
 _MAX_CAPABILITY = MAX_ANSWER - 4096
 _SHORT = 1024  # characters
 
 MIN_TTL = 60_000
-"""The shortest life that a client may ask for, in milliseconds."""
+"""The shortest lifetime that a client may request, in milliseconds."""
 MAX_TTL = 24 * 3_600_000
-"""The longest life Ably gives a token, in milliseconds."""
+"""The longest lifetime of a token at Ably, in milliseconds."""
 MAX_REVOCABLE_TTL = 3_600_000
-"""The same for a key whose tokens are revocable."""
+"""The longest lifetime for a key whose tokens are revocable, in milliseconds."""
 
 CAPABILITY_CLAIM = "x-ably-capability"
 CLIENT_ID_CLAIM = "x-ably-clientId"
 REVOCATION_KEY_CLAIM = "x-ably-revocation-key"
-_OUR_CLAIMS = frozenset(("iat", "exp", CAPABILITY_CLAIM, CLIENT_ID_CLAIM, REVOCATION_KEY_CLAIM))
+_RESERVED_CLAIMS = frozenset(("iat", "exp", CAPABILITY_CLAIM, CLIENT_ID_CLAIM, REVOCATION_KEY_CLAIM))
 
 
 def checked_client_id(client_id: str) -> str:
-    """`client_id` when Ably takes it (RSA15); raises InvalidClientId when it is empty or not printable text.
+    """Return `client_id` when it is one that Ably accepts (RSA15).
 
-    A line break would shift the fields of a TokenRequest's mac, so no control character is let through.
+    Raises InvalidClientId when it is empty, not a string, or has a character that is not printable: a line
+    break would shift the fields of a TokenRequest's mac.
     """
     if not isinstance(client_id, str) or not client_id:
-        raise InvalidClientId("a client id is text of at least one character")
+        raise InvalidClientId("a client id is a string of at least one character")
     if not client_id.isprintable():
-        raise InvalidClientId(f"client id {client_id[:100]!r} holds characters that are not printable")
+        raise InvalidClientId(f"client id {client_id[:100]!r} has characters that are not printable")
     return client_id
 
 
 def check_length(capability: Capability) -> None:
-    """Raise TooLarge for a capability that no answer to an SDK has room for."""
-    length = len(_json.quoted(capability.text).encode())
+    """Raise TooLarge when `capability` does not fit the longest answer that SDKs read."""
+    length = len(strict_json.quoted(capability.text).encode())
     if length > _MAX_CAPABILITY:
         raise TooLarge(
-            f"the capability would take {length} bytes of an answer, and SDKs read {MAX_ANSWER}; hold fewer"
+            f"the capability would take {length} bytes of an answer, and SDKs read {MAX_ANSWER}; grant fewer"
             " resources, or a pattern for many of them"
         )
 
@@ -67,9 +67,9 @@ def token_request_mac(
     timestamp: object,
     nonce: str | None,
 ) -> str:
-    """The `mac` of a TokenRequest: HMAC-SHA256 over its fields, a line each, the last one too (RSA9g).
+    """The `mac` of a TokenRequest: HMAC-SHA256 over its fields, each followed by a newline (RSA9g).
 
-    Fields are taken as they stand on the wire; one that is absent is empty, and so is a `ttl` of 0.
+    The fields are those on the wire. An absent field counts as empty, and so does a `ttl` of 0.
     """
     return key.mac(
         f"{key.name}\n{ttl or ''}\n{capability or ''}\n{client_id or ''}\n{timestamp or ''}\n{nonce or ''}\n"
@@ -78,7 +78,10 @@ def token_request_mac(
 
 @dataclass(slots=True)
 class TokenRequest:
-    """A signed request that a client exchanges for a token at Ably (TE1). `ttl` and `timestamp` in ms."""
+    """A signed request that a client exchanges for a token at Ably (TE1).
+
+    `ttl` is in milliseconds, `timestamp` in milliseconds since the epoch, `capability` is JSON.
+    """
 
     key_name: str
     capability: str
@@ -89,7 +92,7 @@ class TokenRequest:
     client_id: str | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """The members by their names on the wire, with those that are None left out."""
+        """The members by their names on the wire, without a `clientId` when there is none."""
         return {
             "keyName": self.key_name,
             **({} if self.client_id is None else {"clientId": self.client_id}),
@@ -101,9 +104,9 @@ class TokenRequest:
         }
 
     def to_json(self) -> str:
-        """The JSON of `to_dict()`. The name of a key and base64 hold nothing that needs an escape there."""
-        quoted = _json.quoted
-        capability = (_known if len(self.capability) <= _SHORT else quoted)(self.capability)
+        """The JSON of `to_dict()`. A key name and base64 have no character that JSON escapes."""
+        quoted = strict_json.quoted
+        capability = (_quoted if len(self.capability) <= _SHORT else quoted)(self.capability)
         client = "" if self.client_id is None else f'"clientId":{quoted(self.client_id)},'
         return (
             f'{{"keyName":"{self.key_name}",{client}"ttl":{self.ttl},"nonce":{quoted(self.nonce)},'
@@ -111,8 +114,8 @@ class TokenRequest:
         )
 
 
-_known = lru_cache(maxsize=256)(_json.quoted)
-"""Remembered where it is short, since clients renew with the same capability again and again."""
+_quoted = lru_cache(maxsize=256)(strict_json.quoted)
+"""Cached for short capabilities: clients renew with the same one again and again."""
 
 
 def sign_token_request(
@@ -124,10 +127,19 @@ def sign_token_request(
     timestamp: int,
     nonce: str | None = None,
 ) -> TokenRequest:
-    """Sign a TokenRequest (RSA9). `ttl` is in milliseconds, `timestamp` in milliseconds since the epoch.
+    """Sign a TokenRequest (RSA9).
 
-    Raises InvalidCapability when the capability is empty, since Ably takes that for all rights of the key,
-    and InvalidClientId when the client id is not one.
+    Args:
+        key: the API key that signs.
+        capability: what the token allows.
+        client_id: the client id of the token, None for a token without one.
+        ttl: the lifetime in milliseconds.
+        timestamp: the time of the request, in milliseconds since the epoch.
+        nonce: a string of 16 characters or more that is used once; by default a random one.
+
+    Raises:
+        InvalidCapability: the capability is empty, which Ably would take for all rights of the key.
+        InvalidClientId: Ably would not accept the client id.
     """
     _check(capability, client_id)
     text = capability.text
@@ -137,9 +149,9 @@ def sign_token_request(
 
 
 def verify_token_request(request: Mapping[str, object], keys: KeyRing) -> ApiKey:
-    """The key that signed `request`, a TokenRequest by its names on the wire (RSA9g).
+    """The key of `keys` that signed `request`, a TokenRequest with its names on the wire (RSA9g).
 
-    Raises InvalidCredential when no key of the ring has its `keyName`, or when its `mac` is not of that key.
+    Raises InvalidCredential when no key has its `keyName`, or when the `mac` is not that of the key.
     """
     key, mac = keys.get(request.get("keyName")), request.get("mac")
     if key is None or not isinstance(mac, str):
@@ -153,7 +165,7 @@ def verify_token_request(request: Mapping[str, object], keys: KeyRing) -> ApiKey
 
 
 class JwtClaims(NamedTuple):
-    """What a verified Ably JWT says. `issued` and `expires` in seconds since the epoch."""
+    """The content of a verified Ably JWT. `issued` and `expires` are in seconds since the epoch."""
 
     key_name: str
     capability: Capability | None
@@ -173,15 +185,26 @@ def sign_jwt(
     revocation_key: str | None = None,
     claims: Mapping[str, object] | None = None,
 ) -> str:
-    """Sign an Ably JWT under HS256, its `kid` the key's name. `issued` and `expires` in seconds.
+    """Sign an Ably JWT with HS256.
 
-    `claims` adds others: channel claims (`ably.channel.<name>`), publish limits
-    (`ably.limits.publish.perAttachment.maxRate.<name>`), your own. Raises ValueError when they
-    would replace one of ours, and what `sign_token_request` raises.
+    Args:
+        key: the API key that signs; its name becomes the `kid`.
+        capability: what the token allows.
+        client_id: the client id of the token, None for a token without one.
+        issued: the time of issue, in seconds since the epoch.
+        expires: the time of expiry, in seconds since the epoch.
+        revocation_key: names a group of tokens that can be revoked together.
+        claims: further claims: channel claims (`ably.channel.<name>`), publish limits
+            (`ably.limits.publish.perAttachment.maxRate.<name>`), or claims of your own.
+
+    Raises:
+        ValueError: `claims` contains a claim that this function sets.
+        InvalidCapability: the capability is empty, which Ably would take for all rights of the key.
+        InvalidClientId: Ably would not accept the client id.
     """
     _check(capability, client_id)
-    if taken := _OUR_CLAIMS & (claims or {}).keys():
-        raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server does")
+    if taken := _RESERVED_CLAIMS & (claims or {}).keys():
+        raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server sets them")
     payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
     if client_id is not None:
         payload[CLIENT_ID_CLAIM] = client_id
@@ -189,33 +212,33 @@ def sign_jwt(
         payload[REVOCATION_KEY_CLAIM] = revocation_key
     if claims:
         payload.update(claims)
-    header = f'{{"alg":"HS256","kid":{_json.quoted(key.name)},"typ":"JWT"}}'
-    signed = f"{base64url(header.encode())}.{base64url(_json.dumps(payload).encode())}"
+    header = f'{{"alg":"HS256","kid":{strict_json.quoted(key.name)},"typ":"JWT"}}'
+    signed = f"{base64url(header.encode())}.{base64url(strict_json.dumps(payload).encode())}"
     return f"{signed}.{base64url(base64.b64decode(key.mac(signed)))}"
 
 
 def verify_jwt(token: str, keys: KeyRing, *, now: float) -> JwtClaims:
-    """What an Ably JWT of one of `keys` says at `now` (seconds since the epoch).
+    """The content of an Ably JWT that one of `keys` signed, at the time `now` in seconds since the epoch.
 
-    Raises InvalidCredential when it is malformed, of another key, wrongly signed, or expired.
+    Raises InvalidCredential when the JWT is malformed, signed by another key, wrongly signed, or expired.
     """
-    return in_time(open_jwt(token, keys), now)
+    return check_expiry(open_jwt(token, keys), now)
 
 
-def in_time(claims: JwtClaims, now: float) -> JwtClaims:
-    """`claims` of a JWT that holds at `now`; raises InvalidCredential when it has expired."""
+def check_expiry(claims: JwtClaims, now: float) -> JwtClaims:
+    """Return `claims` when the JWT has not expired at `now`; raises InvalidCredential when it has."""
     if claims.expires <= now:
         raise InvalidCredential("the JWT has expired")
     return claims
 
 
 def open_jwt(token: str, keys: KeyRing) -> JwtClaims:
-    """What an Ably JWT of one of `keys` says, expired or not; otherwise as `verify_jwt`."""
+    """The content of an Ably JWT that one of `keys` signed, expired or not; raises as `verify_jwt` does."""
     try:
         key = keys.get(JWS.get_unverified_header(token).get("kid"))
         if key is None:
             raise InvalidCredential("the JWT names no known key in its kid")
-        payload = _json.loads(JWS.decode(token, key.secret, algorithms=["HS256"]))
+        payload = strict_json.loads(JWS.decode(token, key.secret, algorithms=["HS256"]))
     except (jwt.InvalidTokenError, ValueError) as error:
         raise InvalidCredential(f"the JWT does not verify: {type(error).__name__}") from None
     if not isinstance(payload, dict):
@@ -223,16 +246,16 @@ def open_jwt(token: str, keys: KeyRing) -> JwtClaims:
     issued, expires = _time(payload, "iat"), _time(payload, "exp")
     text, client_id = payload.get(CAPABILITY_CLAIM), payload.get(CLIENT_ID_CLAIM)
     try:
-        capability = None if text is None else Capability.from_dict(_json.loads(text))
+        capability = None if text is None else Capability.from_dict(strict_json.loads(text))
     except (TypeError, ValueError):
         raise InvalidCredential(f"the JWT's {CAPABILITY_CLAIM} is not a capability") from None
     if client_id is not None and not isinstance(client_id, str):
-        raise InvalidCredential(f"the JWT's {CLIENT_ID_CLAIM} is not text")
+        raise InvalidCredential(f"the JWT's {CLIENT_ID_CLAIM} is not a string")
     return JwtClaims(key.name, capability, client_id, issued, expires, payload)
 
 
 class _HS256(HMACAlgorithm):
-    """HS256 with the secrets Ably issues: older ones are short, and their length is not ours to judge."""
+    """HS256 with the secrets that Ably issues. Older ones are shorter than PyJWT demands."""
 
     def check_key_length(self, key: object) -> None:
         return None
@@ -240,17 +263,17 @@ class _HS256(HMACAlgorithm):
 
 JWS = jwt.PyJWS(algorithms=[])
 JWS.register_algorithm("HS256", _HS256(HMACAlgorithm.SHA256))
-"""Verifies HS256, and nothing else."""
+"""Verifies HS256 and no other algorithm."""
 
 
 def base64url(data: bytes) -> str:
-    """URL-safe base64 without padding, as a JWT has it (RFC 7515, section 2)."""
+    """URL-safe base64 without padding (RFC 7515, section 2)."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def _check(capability: Capability, client_id: str | None) -> None:
-    if capability is NOTHING:
-        raise InvalidCapability("an empty capability is not signed: Ably would give all rights of the key")
+    if not capability:
+        raise InvalidCapability("an empty capability is not signed: Ably would grant all rights of the key")
     if client_id is not None:
         checked_client_id(client_id)
 

@@ -26,8 +26,8 @@ from aiohttp_ably import (
     ChannelRules,
     ClientSigned,
     ClientStored,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     MemoryStore,
     RedisStore,
     ServerDetermined,
@@ -156,7 +156,7 @@ SERVERS: dict[str, Callable[[], web.Application]] = {
     "client-stored": lambda: ours(ClientStored(rules, base=BASE)),
     "signed": lambda: ours(ClientSigned(rules, secret=SECRET, base=BASE)),
     "signed-encrypted": lambda: ours(ClientSigned(rules, secret=SECRET, encrypt=True, base=BASE)),
-    "signed-jwt": lambda: ours(ClientSigned(rules, carrier=JWTCarrier(), base=BASE), issuer=JWTIssuer()),
+    "signed-jwt": lambda: ours(ClientSigned(rules, store=JWTStore(), base=BASE), issuer=JWTIssuer()),
 }
 
 

@@ -30,15 +30,15 @@ from aiohttp_ably import (
     AuthRequest,
     Capability,
     ClientSigned,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     MemoryStore,
     RedisStore,
     ServerStored,
     Strategy,
     TokenRequestIssuer,
 )
-from aiohttp_ably.strategies import CapabilityLike
+from aiohttp_ably.capability import CapabilityLike
 
 from .load import CONNECTIONS, pin
 
@@ -57,7 +57,7 @@ def make_app(redis_url: str) -> web.Application:
         "/redis": ServerStored(_everything, store=RedisStore(redis_url)),
         "/memory": ServerStored(_everything, store=MemoryStore()),
         "/signed": ClientSigned(_everything, secret="a secret for nothing but this"),
-        "/jwt": ClientSigned(_everything, carrier=JWTCarrier()),
+        "/jwt": ClientSigned(_everything, store=JWTStore()),
     }
     app = web.Application()
     for path, strategy in strategies.items():

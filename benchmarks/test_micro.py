@@ -11,16 +11,9 @@ from typing import Any
 
 import pytest
 
-from aiohttp_ably import (
-    ApiKey,
-    AuthRequest,
-    Capability,
-    KeyRing,
-    SignedGrants,
-    TokenRequestIssuer,
-    sign_jwt,
-    verify_jwt,
-)
+from aiohttp_ably import ApiKey, AuthRequest, Capability, KeyRing, TokenRequestIssuer
+from aiohttp_ably.stores import SignedGrants
+from aiohttp_ably.tokens import sign_jwt, verify_jwt
 
 KEY = ApiKey("app.key:0123456789abcdefghijklmnopqrstuvwxyzABCDEF")
 KEYS = KeyRing([KEY])

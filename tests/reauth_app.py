@@ -13,8 +13,8 @@ from aiohttp_ably import (
     AuthRequest,
     ClientSigned,
     ClientStored,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     MemoryStore,
     ServerDetermined,
     ServerStored,
@@ -102,7 +102,7 @@ def client_signed(app: ReauthApp) -> Strategy:
 
 
 def token_signed(app: ReauthApp) -> Strategy:
-    return ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE)
+    return ClientSigned(rooms(), store=JWTStore(), base=BASE)
 
 
 STRATEGIES: dict[str, tuple[Callable[[ReauthApp], Strategy], dict[str, Any], dict[str, Any]]] = {

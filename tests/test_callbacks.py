@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
-from aiohttp_ably._callbacks import asynchronous, dependable
+from aiohttp_ably._callbacks import as_async, run
 from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
+
+T = TypeVar("T")
+
+
+async def work_on(work: Awaitable[T], seconds: float) -> T:
+    return await run(work, seconds, lambda: "the store")
 
 
 async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
     async def work() -> int:
         return 1
 
-    assert await dependable(work(), 0) == 1
+    assert await work_on(work(), 10) == 1
 
 
 async def test_work_goes_on_where_it_waited() -> None:
@@ -30,7 +38,7 @@ async def test_work_goes_on_where_it_waited() -> None:
 
     asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
     asyncio.get_running_loop().call_soon(ready.set_result, 1)
-    assert await dependable(work(), 10) == 2
+    assert await work_on(work(), 10) == 2
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
@@ -43,7 +51,7 @@ async def test_work_that_fails_makes_no_answer_available(
         raise ValueError("no")
 
     with pytest.raises(Unavailable, match="try again") as refused:
-        await dependable(work(), 10)
+        await work_on(work(), 10)
     assert isinstance(refused.value.__cause__, ValueError)
     assert "ValueError: no" in caplog.text
 
@@ -57,7 +65,7 @@ async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> N
         raise refusal
 
     with pytest.raises(type(refusal)) as refused:
-        await dependable(work(), 10)
+        await work_on(work(), 10)
     assert refused.value is refusal
 
 
@@ -74,8 +82,8 @@ async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
             await asyncio.sleep(0)
             cleaned.append(True)
 
-    with pytest.raises(Unavailable, match=r"no answer within 0\.01 s"):
-        await dependable(work(), 0.01)
+    with pytest.raises(Unavailable, match=r"the store did not answer within 0\.01 s"):
+        await work_on(work(), 0.01)
     assert cleaned == [True]
     await asyncio.sleep(0)  # nobody is cancelled by it later
 
@@ -88,7 +96,7 @@ async def test_a_time_limit_within_is_its_own() -> None:
             return "went on"
         return "never"
 
-    assert await dependable(work(), 10) == "went on"
+    assert await work_on(work(), 10) == "went on"
 
 
 async def test_who_is_cancelled_cancels_the_work() -> None:
@@ -103,7 +111,7 @@ async def test_who_is_cancelled_cancels_the_work() -> None:
             seen.append("cancelled")
             raise
 
-    task = asyncio.create_task(dependable(work(), 10))
+    task = asyncio.create_task(work_on(work(), 10))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -123,4 +131,4 @@ async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
             return 1
 
     functions = (lambda: 1, lambda: future, answer, lambda: answer(), partial(answer), Answer())
-    assert [await asynchronous(function)() for function in functions] == [1] * len(functions)
+    assert [await as_async(function)() for function in functions] == [1] * len(functions)

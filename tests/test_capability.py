@@ -11,14 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiohttp_ably import (
-    Capability,
-    InvalidCapability,
-    ServerDetermined,
-    UnknownOperationWarning,
-    requires,
-)
+from aiohttp_ably import Capability, InvalidCapability, ServerDetermined, requires
 from aiohttp_ably.capability import NOTHING
+from aiohttp_ably.errors import UnknownOperationWarning
 
 segments = st.sampled_from(["a", "b", "foo*", "é", "*", ""])
 names = st.lists(segments, min_size=1, max_size=4).map(":".join)
@@ -95,7 +90,7 @@ UNREADABLE = [
     ("a duplicate resource", '{"a":["publish"],"a":["subscribe"]}', "duplicate key 'a'"),
     ("no operations", '{"a":[]}', "list of operations"),
     ("null", '{"a":null}', "list of operations"),
-    ("a number", '{"a":[1]}', "not text"),
+    ("a number", '{"a":[1]}', "not a string"),
     ("an operation misspelt", '{"a":["publsh"]}', "did you mean 'publish'"),
     ("star and another", '{"a":["*","publish"]}', "alone"),
     ("a lone surrogate", '{"\\ud800":["publish"]}', "surrogates"),
@@ -205,7 +200,7 @@ def test_what_is_joined_to_a_base_is_their_union(held: Capability, bases: list[C
 
 def test_what_contains_a_dropped_resource_cannot_be_dropped_in_part() -> None:
     held = Capability({"room:*": "*", "room:1": "publish", "lobby": "subscribe"})
-    with pytest.raises(InvalidCapability, match=r"'room:1' cannot be taken out of 'room:\*'"):
+    with pytest.raises(InvalidCapability, match=r"'room:1' cannot be released from 'room:\*'"):
         held.without("room:1")
     assert held.without("room:*") == Capability({"lobby": "subscribe"})
     assert held.without("elsewhere") == held

@@ -13,8 +13,7 @@ from aiohttp import web
 from apps import KEY
 
 from aiohttp_ably import ApiKey
-from aiohttp_ably.__main__ import main
-from aiohttp_ably.check import check
+from aiohttp_ably.__main__ import check, main
 from aiohttp_ably.emulator import Emulator, ManualClock
 
 SECRET = KEY.partition(":")[2]
@@ -121,7 +120,7 @@ async def test_the_command_takes_its_key_from_the_environment() -> None:
     [
         (["check"], 1, "ABLY_API_KEY is not set"),
         ([], 2, "command"),
-        (["check", "--endpoint", "ably.example.com", "--no-tls"], 2, "in the clear"),
+        (["check", "--endpoint", "ably.example.com", "--no-tls"], 2, "without encryption"),
     ],
 )
 def test_what_cannot_be_checked_says_so(

@@ -15,10 +15,11 @@ from aiohttp.test_utils import TestServer
 from apps import BASE, PATH
 from reauth_app import ROOM, STRATEGIES, ReauthApp, client_stored, server_determined, server_stored
 
-from aiohttp_ably import ApiKey, Capability, sign_jwt
+from aiohttp_ably import ApiKey, Capability
 from aiohttp_ably.client import AuthServerError, Reauthorizer, ReauthorizerEvent
 from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.tokens import sign_jwt
 
 SUBSCRIBE = {"chat:1": ["subscribe"]}
 

@@ -126,7 +126,7 @@ async def test_the_log_has_the_parts_of_a_token(
 async def test_a_receiver_at_fault_takes_nobodys_token(
     fault: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aiohttp_ably.events._PATIENCE", 0.05)
+    monkeypatch.setattr("aiohttp_ably.events._RECEIVER_TIMEOUT", 0.05)
     app, ably = make()
 
     @ably.on_issue

@@ -129,7 +129,7 @@ async def test_an_answer_that_came_too_late_is_nobody_elses(redis: RedisServer) 
     store = RedisStore(redis.url)
     clients = [AuthRequest(client_id=f"user-{number}", keys=KeyRing.of(KEY)) for number in range(20)]
     for number, one in enumerate(clients):
-        await store.add(one, Capability({f"room:{number}": "publish"}))
+        await store.change(one, add=Capability({f"room:{number}": "publish"}))
     redis.hang()
     calls = [asyncio.create_task(store.load(one)) for one in clients]
     done, _ = await asyncio.wait(calls, timeout=0.05)

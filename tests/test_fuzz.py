@@ -30,19 +30,17 @@ from aiohttp_ably import (
     Capability,
     ClientSigned,
     ClientStored,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     KeyRing,
     MemoryStore,
     ServerDetermined,
     ServerStored,
     SessionStore,
-    SignedGrants,
-    sign_jwt,
-    verify_jwt,
-    verify_token_request,
 )
 from aiohttp_ably.request.dialects import read_form, read_query
+from aiohttp_ably.stores import SignedGrants
+from aiohttp_ably.tokens import sign_jwt, verify_jwt, verify_token_request
 
 CASES = 100_000 if settings.get_current_profile_name() == "nightly" else 2_000
 NOW = 1_800_000_000
@@ -292,7 +290,7 @@ def make_app(store: MemoryStore) -> web.Application:
         "client": ClientStored(rooms(), base=BASE),
         "signed": ClientSigned(rooms(), secret=SECRET, base=BASE),
         "encrypted": ClientSigned(rooms(), secret=SECRET, encrypt=True, base=BASE),
-        "jwt": ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE),
+        "jwt": ClientSigned(rooms(), store=JWTStore(), base=BASE),
     }
     root = web.Application()
     for name in APPS:
@@ -345,7 +343,7 @@ class Served:
         self.port = self.runner.addresses[0][1]
 
     def send(self, request: Request) -> Answer:
-        self.store._held = {(ApiKey(KEY).name, who): vault(who) for who in ("alice", "bob")}
+        self.store._granted = {(ApiKey(KEY).name, who): vault(who) for who in ("alice", "bob")}
         return self.loop.run_until_complete(self._send(request.wire()))
 
     async def _send(self, wire: bytes) -> Answer:

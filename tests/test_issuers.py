@@ -154,11 +154,15 @@ async def test_a_server_may_give_less_than_a_minute(aiohttp_client: Any) -> None
 
 async def test_token_details_are_fetched_from_ably(aiohttp_client: Any) -> None:
     async with Emulator() as ably:
-        issuer = TokenDetailsIssuer(
-            options={"endpoint": "127.0.0.1", "port": ably.port, "tls": False}, jitter=0
-        )
+        issuer = TokenDetailsIssuer(jitter=0)
         app = web.Application()
-        install(app, ClientStored(rooms(), base=BASE), key=str(ably.key), issuer=issuer)
+        install(
+            app,
+            ClientStored(rooms(), base=BASE),
+            key=str(ably.key),
+            issuer=issuer,
+            client_options={"endpoint": "127.0.0.1", "port": ably.port, "tls": False},
+        )
         client = await aiohttp_client(app)
         for room in ("chat:1", "chat:it's ünïcode"):
             members = await (await ask(client, {room: ["publish"]})).json()

@@ -25,7 +25,7 @@ def test_what_is_not_a_whole_key_is_refused(text: str) -> None:
 
 def test_a_key_that_is_not_text_is_told_where_it_may_come_from() -> None:
     with pytest.raises(TypeError, match="ABLY_API_KEY"):
-        ApiKey(None)  # type: ignore[arg-type]
+        KeyRing.of(None)  # type: ignore[arg-type]
 
 
 def test_a_key_has_its_parts() -> None:

@@ -19,8 +19,8 @@ from aiohttp_ably import (
     ApiKey,
     ClientSigned,
     Issuer,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     KeyRing,
     MemoryStore,
     RedisStore,
@@ -28,10 +28,9 @@ from aiohttp_ably import (
     SessionStore,
     Strategy,
     TokenRequestIssuer,
-    verify_jwt,
-    verify_token_request,
 )
 from aiohttp_ably.emulator import Emulator
+from aiohttp_ably.tokens import verify_jwt, verify_token_request
 
 NEW_KEY = "app1.key2:the0newer0secret0of0the0same0app"
 ROOM = {"chat:1": ["publish"]}
@@ -97,7 +96,7 @@ async def test_a_jwt_grant_of_the_old_key_still_verifies(aiohttp_client: Any) ->
     token = ""
     for key, signer in (([KEY], KEY), ([NEW_KEY, KEY], NEW_KEY), ([NEW_KEY], NEW_KEY)):
         app = web.Application()
-        install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=key, issuer=JWTIssuer())
+        install(app, ClientSigned(rooms(), store=JWTStore()), key=key, issuer=JWTIssuer())
         client = await aiohttp_client(app)
         answer = await ask(client, None if token else ROOM, headers={"Ably-Grant": token})
         assert await granted(answer) == ROOM
@@ -107,10 +106,10 @@ async def test_a_jwt_grant_of_the_old_key_still_verifies(aiohttp_client: Any) ->
 
 async def test_a_jwt_grant_of_a_key_that_is_gone_is_nothing(aiohttp_client: Any) -> None:
     app = web.Application()
-    install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=KEY, issuer=JWTIssuer())
+    install(app, ClientSigned(rooms(), store=JWTStore()), key=KEY, issuer=JWTIssuer())
     token = (await (await ask(await aiohttp_client(app), ROOM)).json())["token"]
     app = web.Application()
-    install(app, ClientSigned(rooms(), carrier=JWTCarrier()), key=NEW_KEY, issuer=JWTIssuer())
+    install(app, ClientSigned(rooms(), store=JWTStore()), key=NEW_KEY, issuer=JWTIssuer())
     assert await error(await ask(await aiohttp_client(app), headers={"Ably-Grant": token})) == (403, 40300)
 
 

@@ -50,7 +50,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 ISSUERS: dict[str, Callable[[Emulator], Any]] = {
     "token request": lambda ably: TokenRequestIssuer(),
     "jwt": lambda ably: JWTIssuer(),
-    "token details": lambda ably: TokenDetailsIssuer(options=client_options(ably, sdk="python")),
+    "token details": lambda ably: TokenDetailsIssuer(),
 }
 
 
@@ -62,7 +62,7 @@ async def js() -> AsyncIterator[PlainJs]:
 
 async def serve(aiohttp_server: Any, ably: Emulator, strategy: Strategy, **options: Any) -> TestServer:
     app = web.Application()
-    install(app, strategy, key=ably.key, **options)
+    install(app, strategy, key=ably.key, client_options=client_options(ably, sdk="python"), **options)
     return await aiohttp_server(app)
 
 

@@ -63,15 +63,15 @@ async def test_a_removal_agrees_with_the_algebra_of_capabilities(
 ) -> None:
     store, kept = RedisStore(client), Capability(held)
     await client.delete("ably:grants:app1:alice")
-    assert await store.add(alice(), kept) == kept
+    assert await store.change(alice(), add=kept) == kept
     try:
         expected = kept.without(*drop)
     except InvalidCapability:
         with pytest.raises(InvalidCapability):
-            await store.remove(alice(), tuple(drop))
+            await store.change(alice(), release=tuple(drop))
         expected = kept
     else:
-        assert await store.remove(alice(), tuple(drop)) == expected
+        assert await store.change(alice(), release=tuple(drop)) == expected
     assert await store.load(alice()) == expected
 
 
@@ -82,18 +82,18 @@ async def test_an_addition_agrees_with_the_algebra_of_capabilities(
 ) -> None:
     store, both = RedisStore(client), Capability(one) | Capability(other)
     await client.delete("ably:grants:app1:alice")
-    await store.add(alice(), Capability(one))
-    assert await store.add(alice(), Capability(other)) == both
+    await store.change(alice(), add=Capability(one))
+    assert await store.change(alice(), add=Capability(other)) == both
     assert await store.load(alice()) == both
 
 
 async def test_each_call_is_one_round_trip(client: Redis) -> None:
     store = RedisStore(client)
-    await store.add(alice(), Capability({"a": "publish"}))
+    await store.change(alice(), add=Capability({"a": "publish"}))
     await client.config_resetstat()
     await store.load(alice())
-    await store.add(alice(), Capability({"b": "publish"}))
-    await store.remove(alice(), ("a",))
+    await store.change(alice(), add=Capability({"b": "publish"}))
+    await store.change(alice(), release=("a",))
     assert await calls(client) == {"evalsha": 3}
 
 
@@ -101,7 +101,7 @@ async def test_a_server_that_forgot_the_script_is_taught_it_once(client: Redis) 
     store = RedisStore(client)
     await client.script_flush()
     await client.config_resetstat()
-    await store.add(alice(), Capability({"a": "publish"}))
+    await store.change(alice(), add=Capability({"a": "publish"}))
     assert await calls(client) == {"evalsha": 1, "eval": 1}
     assert await store.load(alice()) == Capability({"a": "publish"})
     assert await calls(client) == {"evalsha": 2, "eval": 1}
@@ -109,12 +109,12 @@ async def test_a_server_that_forgot_the_script_is_taught_it_once(client: Redis) 
 
 async def test_what_is_held_expires_after_its_last_use(client: Redis) -> None:
     store = RedisStore(client, ttl=timedelta(hours=1))
-    await store.add(alice(), Capability({"a": "publish"}))
+    await store.change(alice(), add=Capability({"a": "publish"}))
     (key,) = await client.keys()
     for use in (
         store.load(alice()),
-        store.add(alice(), Capability({"a": "publish"})),
-        store.remove(alice(), ("b",)),
+        store.change(alice(), add=Capability({"a": "publish"})),
+        store.change(alice(), release=("b",)),
     ):
         await client.pexpire(key, 60_000)
         await use
@@ -123,22 +123,22 @@ async def test_what_is_held_expires_after_its_last_use(client: Redis) -> None:
 
 async def test_there_is_one_key_for_each_client_of_an_app_under_the_prefix(client: Redis) -> None:
     store = RedisStore(client, prefix="mine:")
-    await store.add(alice("alice"), Capability({"a": "publish", "b": "publish"}))
-    await store.add(alice("bob:1"), Capability({"a": "publish"}))
-    await store.add(alice("alice", "app2.key1:another0app0altogether"), Capability({"a": "publish"}))
+    await store.change(alice("alice"), add=Capability({"a": "publish", "b": "publish"}))
+    await store.change(alice("bob:1"), add=Capability({"a": "publish"}))
+    await store.change(alice("alice", "app2.key1:another0app0altogether"), add=Capability({"a": "publish"}))
     assert set(await client.keys()) == {b"mine:app1:alice", b"mine:app1:bob:1", b"mine:app2:alice"}
 
 
 async def test_nothing_held_leaves_nothing_behind(client: Redis) -> None:
     store = RedisStore(client)
     await store.load(alice())
-    await store.add(alice(), Capability({"a": "publish"}))
-    await store.remove(alice(), ("a",))
+    await store.change(alice(), add=Capability({"a": "publish"}))
+    await store.change(alice(), release=("a",))
     assert await client.keys() == []
 
 
 async def test_a_client_that_decodes_is_as_good(client: Redis, redis_server: RedisServer) -> None:
-    await RedisStore(client).add(alice(), Capability({"ünïcode": "publish"}))
+    await RedisStore(client).change(alice(), add=Capability({"ünïcode": "publish"}))
     async with Redis.from_url(redis_server.url, decode_responses=True) as decoding:
         assert await RedisStore(decoding).load(alice()) == Capability({"ünïcode": "publish"})
 
@@ -170,8 +170,8 @@ async def test_it_works_on_a_cluster(cluster: RedisServer) -> None:
         store = RedisStore(client)
         users = [f"user-{{{number}}}" for number in range(20)]
         for user in users:
-            await store.add(alice(user), Capability({f"room:{user}": "publish", "a": "publish"}))
-            await store.remove(alice(user), ("a",))
+            await store.change(alice(user), add=Capability({f"room:{user}": "publish", "a": "publish"}))
+            await store.change(alice(user), release=("a",))
         for user in users:
             assert list(await store.load(alice(user))) == [f"room:{user}"]
 

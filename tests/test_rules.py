@@ -122,7 +122,7 @@ async def test_a_rule_gets_the_client_and_its_placeholders() -> None:
 async def test_an_answer_that_names_no_operations_is_an_error(answer: Any) -> None:
     rules = ChannelRules()
     rules.channel("lobby")(lambda auth: answer)
-    with pytest.raises(TypeError, match="return the operations allowed there"):
+    with pytest.raises(TypeError, match="return a list of the allowed operations"):
         await rules(ALICE, Capability({"lobby": "subscribe"}))
 
 
@@ -134,5 +134,5 @@ def test_a_rule_takes_what_its_pattern_gives() -> None:
 def test_a_second_rule_for_a_pattern_is_refused() -> None:
     rules = ChannelRules()
     rules.channel("lobby")(lambda auth: [])
-    with pytest.raises(ValueError, match="has a rule already"):
+    with pytest.raises(ValueError, match="would never be used"):
         rules.channel("lobby")

@@ -17,8 +17,8 @@ from aiohttp_ably import (
     ChannelRules,
     ClientSigned,
     ClientStored,
-    JWTCarrier,
     JWTIssuer,
+    JWTStore,
     MemoryStore,
     ServerDetermined,
     ServerStored,
@@ -353,7 +353,7 @@ async def test_an_anonymous_client_may_have_what_is_not_filed_by_client_id(
     lambda: ServerStored(rooms(), store=object()),  # type: ignore[arg-type]
     lambda: ServerDetermined(["lobby"]),  # type: ignore[arg-type]
     lambda: ClientSigned(rooms()),
-    lambda: ClientSigned(rooms(), secret=SECRET, carrier=JWTCarrier()),
+    lambda: ClientSigned(rooms(), secret=SECRET, store=JWTStore()),
     lambda: ClientStored(rooms(), base="lobby"),  # type: ignore[arg-type]
 ])  # fmt: skip
 def test_what_makes_no_strategy_is_refused_at_once(make: Callable[[], Strategy]) -> None:
@@ -371,7 +371,7 @@ async def test_a_jwt_is_the_grant_of_its_client(aiohttp_client: Any) -> None:
     app = web.Application()
     install(
         app,
-        ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE),
+        ClientSigned(rooms(), store=JWTStore(), base=BASE),
         issuer=JWTIssuer(jitter=0),
         clock=lambda: now,
     )
@@ -400,7 +400,7 @@ async def test_a_jwt_is_the_grant_of_its_client(aiohttp_client: Any) -> None:
 async def test_a_chain_of_jwts_ends(aiohttp_client: Any) -> None:
     now = 1_800_000_000.0
     app = web.Application()
-    strategy = ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE)
+    strategy = ClientSigned(rooms(), store=JWTStore(), base=BASE)
     install(app, strategy, issuer=JWTIssuer(jitter=0), clock=lambda: now)
     client = await aiohttp_client(app)
     token = (await (await ask(client, ROOM)).json())["token"]
@@ -417,7 +417,7 @@ async def test_a_chain_of_jwts_ends(aiohttp_client: Any) -> None:
 
 async def test_a_jwt_that_must_carry_the_grant_and_cannot_is_refused(aiohttp_client: Any) -> None:
     app = web.Application()
-    strategy = ClientSigned(rooms(), carrier=JWTCarrier(), base=BASE)
+    strategy = ClientSigned(rooms(), store=JWTStore(), base=BASE)
     install(app, strategy, issuer=JWTIssuer(jitter=0, budget=500))
     client = await aiohttp_client(app)
     many = {f"chat:{n}": ["publish"] for n in range(30)}

@@ -14,19 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_parts import require_ably_js, require_node
 
-from aiohttp_ably import (
-    ApiKey,
-    Capability,
-    InvalidCapability,
-    InvalidClientId,
-    InvalidCredential,
-    KeyRing,
+from aiohttp_ably import ApiKey, Capability, InvalidCapability, KeyRing
+from aiohttp_ably.errors import InvalidClientId, InvalidCredential
+from aiohttp_ably.tokens import (
     sign_jwt,
     sign_token_request,
+    token_request_mac,
     verify_jwt,
     verify_token_request,
 )
-from aiohttp_ably.tokens import token_request_mac
 
 RING = KeyRing([KEY])
 LOBBY = Capability({"lobby": "subscribe"})

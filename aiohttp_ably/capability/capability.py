@@ -1,4 +1,4 @@
-"""What a token allows: an immutable capability, under the rules the Ably service applies to it."""
+"""The capability of a token: immutable, with the set algebra that the Ably service applies."""
 
 from __future__ import annotations
 
@@ -6,31 +6,47 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal, final
 
 from ..errors import InvalidCapability
-from . import strict_json as _json
-from .operations import ALL as ALL
-from .operations import ALL_OF_THEM, EXAMPLE, check_text, from_wire, join, known, meet, questioned, text_of
-from .operations import UnknownOperationWarning as UnknownOperationWarning
+from . import strict_json
+from .operations import (
+    ALL,
+    EVERY_OPERATION,
+    EXAMPLE,
+    from_code,
+    from_wire,
+    intersection,
+    is_string,
+    text_of,
+    union,
+)
 from .resources import Index, Resource, is_plain, without_params
 
 MAX_RESOURCES = 1000
+"""The most resources that a capability from outside may name."""
 
 _NONE: frozenset[str] = frozenset()
 
 Operations = str | Iterable[str]
-"""One operation, or several."""
+"""One operation, or several: what the app's own code may write for a resource."""
 
 
 @final
 class Capability(Mapping[str, frozenset[str]]):
     """Which operations are allowed on which resources; immutable and hashable.
 
-    A resource is a channel name or a pattern: its segments are split at `:`, a segment `*` stands for one
-    whole segment and, at the end, for one or more; `[meta]…` and `[queue]…` are other namespaces, and `[*]*`
-    is everything. The operation `*` is every operation.
+    A resource is a channel name or a pattern. Its segments are split at `:`. A segment `*` stands for exactly
+    one segment, and for one or more at the end. `[meta]…` and `[queue]…` are other namespaces, and `[*]*`
+    covers everything. The operation `*` is every operation.
 
-    `resources` maps each resource to one operation or several. An empty list of operations allows nothing
-    and is left out. An operation unknown to Ably warns with the nearest known one; anything but text raises
-    TypeError. For text from outside use `Capability.parse`.
+    A capability is a mapping of resource to operations, and equals the mapping it was made of. It is false
+    when it allows nothing.
+
+    Args:
+        resources: maps each resource to one operation or several. A resource with no operation allows
+            nothing and is left out. An operation unknown to Ably warns with UnknownOperationWarning. For a
+            capability from outside use `Capability.parse`.
+
+    Raises:
+        TypeError: a resource or operation is not a string, or `resources` is not a mapping.
     """
 
     __slots__ = ("_index", "_operations", "_text", "_with_base")
@@ -42,23 +58,18 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def __new__(cls, resources: Mapping[str, Operations] | None = None, /) -> Capability:
         if type(resources) is Capability:
-            return resources  # immutable, and its text and index may be at hand
+            return resources
         if resources is None:
             return NOTHING
-        if type(resources) is not dict and not isinstance(resources, Mapping):
+        if not isinstance(resources, Mapping):
             raise TypeError(
-                f"a capability is a mapping of resource to operations, got {type(resources).__name__}"
+                f"a capability is a mapping of resource to operations, such as {EXAMPLE}; got {resources!r}"
             )
         checked: dict[str, frozenset[str]] = {}
         for resource, named in resources.items():
-            names = (named,) if isinstance(named, str) else tuple(named)
-            try:
-                operations = known(names)
-            except LookupError:
-                operations = questioned(names, resource)
-            if not (type(resource) is str and resource.isascii()):
-                check_text(resource)
-            if operations:
+            if not is_string(resource):
+                raise TypeError(f"a resource is a string that UTF-8 can encode, got {resource!r}")
+            if operations := from_code(named, resource):
                 checked[resource] = operations
         return _capability(checked)
 
@@ -66,13 +77,17 @@ class Capability(Mapping[str, frozenset[str]]):
     def parse(cls, value: str | bytes | Mapping[str, object], *, limit: int = MAX_RESOURCES) -> Capability:
         """Read a capability from outside, as strictly as Ably does (RSA9f, TK2b).
 
-        `value` is JSON text or an already parsed object; a single operation may stand without its list.
-        Raises InvalidCapability for anything else: duplicate keys, no or unknown operations, `*` beside
-        others, or more than `limit` resources.
+        Args:
+            value: JSON, or the object that it was parsed to. A single operation may stand without its list.
+            limit: the most resources that `value` may name.
+
+        Raises:
+            InvalidCapability: duplicate keys, no or unknown operations, `*` beside others, too many
+                resources, or anything that is not a capability.
         """
         if isinstance(value, (str, bytes)):
             try:
-                value = _json.loads(value)
+                value = strict_json.loads(value)
             except ValueError as error:
                 raise InvalidCapability(
                     f"capability is not JSON ({error}); send an object such as {EXAMPLE}"
@@ -85,22 +100,22 @@ class Capability(Mapping[str, frozenset[str]]):
 
     @property
     def text(self) -> str:
-        """Canonical JSON: keys and operations sorted, compact, non-ASCII kept. Computed once."""
+        """Canonical JSON: resources and operations sorted, compact, non-ASCII kept. Computed once."""
         if self._text is None:
-            held = self._operations
-            members = [f"{_json.quoted(resource)}:{text_of(held[resource])}" for resource in sorted(held)]
+            allowed = self._operations
+            members = [f"{strict_json.quoted(name)}:{text_of(allowed[name])}" for name in sorted(allowed)]
             self._text = "{" + ",".join(members) + "}"
         return self._text
 
     def to_dict(self) -> dict[str, list[str]]:
-        """The same as an object for JSON, resources and operations sorted."""
+        """The capability as an object for JSON, resources and operations sorted."""
         return {resource: sorted(self._operations[resource]) for resource in sorted(self._operations)}
 
     @classmethod
     def from_dict(cls, members: object) -> Capability:
-        """What `to_dict` gave, read back; operations are not judged again.
+        """Read what `to_dict` returned. Operations are not checked again.
 
-        Raises InvalidCapability where `members` is not what `to_dict` gives.
+        Raises InvalidCapability when `members` is not an object of lists of strings.
         """
         try:
             if isinstance(members, dict) and {*map(type, members.values())} <= {list}:
@@ -109,16 +124,16 @@ class Capability(Mapping[str, frozenset[str]]):
                 )
         except TypeError:  # an operation that is a list
             pass
-        raise InvalidCapability("not a capability as it is kept: an object of lists of operations")
+        raise InvalidCapability("a stored capability is an object of lists of operations")
 
     def operations(self, resource: str) -> frozenset[str]:
-        """The operations allowed on all that `resource` names (`*` among them when every one is)."""
+        """The operations allowed on everything that `resource` names; `{"*"}` when every operation is."""
         exact = self._operations.get(without_params(resource), _NONE)
         patterns = self._patterns()
         return exact | patterns.find(resource) if patterns is not None else exact
 
     def has_patterns(self) -> bool:
-        """Whether any of its resources may be anything but the plain name of one channel."""
+        """Whether any resource is something else than the plain name of one channel."""
         return self._patterns() is not None
 
     def _patterns(self) -> Index | None:
@@ -127,51 +142,53 @@ class Capability(Mapping[str, frozenset[str]]):
         return self._index
 
     def allows(self, operation: str, resource: str) -> bool:
-        """Whether `operation` is allowed on `resource`: a channel, or everything a pattern names."""
+        """Whether `operation` is allowed on `resource`: a channel, or everything that a pattern names."""
         operations = self.operations(resource)
         return operation in operations or ALL in operations
 
     def covers(self, other: Capability) -> bool:
-        """Whether everything `other` allows is allowed here too."""
-        return other - self is NOTHING
+        """Whether everything that `other` allows is allowed here too."""
+        return not other - self
 
-    def missing_from(self, held: Capability) -> Capability:
-        """The part of this ask that `held` lacks. `*` asks for all one may have: any operation meets it."""
-        lacking = (self - held)._operations
+    def missing_from(self, granted: Capability) -> Capability:
+        """The part of this requested capability that `granted` does not allow.
+
+        A requested `*` means "all that I may have here", so any operation on the resource satisfies it.
+        """
         return _capability(
             {
-                name: wanted
-                for name, wanted in lacking.items()
-                if ALL not in wanted or not held.operations(name)
+                name: operations
+                for name, operations in (self - granted)._operations.items()
+                if ALL not in operations or not granted.operations(name)
             }
         )
 
     def plain(self) -> Capability:
-        """The part of it that names single channels: no patterns, other namespaces, or unusual names."""
+        """The part that names single channels: without patterns, other namespaces and unusual names."""
         kept = {name: allowed for name, allowed in self._operations.items() if is_plain(name)}
         return self if len(kept) == len(self._operations) else _capability(kept)
 
     def without(self, *resources: str) -> Capability:
-        """What is left when `resources`, and all they contain, are given back.
+        """The capability that is left when `resources`, and all that they cover, are released.
 
-        Raises InvalidCapability where that cannot be expressed: `room:1` out of `room:*`.
+        Raises InvalidCapability when a capability cannot express the rest: `room:1` released from `room:*`.
         """
         if not resources:
             return self
-        given_back = _capability(dict.fromkeys(resources, ALL_OF_THEM))
-        kept: dict[str, frozenset[str]] = {}
-        for text, allowed in self._operations.items():
-            held = Resource.parse(text)
-            # Only a pattern can be cut in two; a plain name is given back whole or not at all.
-            if not (_is_given_back(held, resources) if held.is_pattern else given_back.operations(text)):
-                kept[text] = allowed
-        return self if len(kept) == len(self._operations) else _capability(kept)
+        released = _capability(dict.fromkeys(resources, EVERY_OPERATION))
+        left: dict[str, frozenset[str]] = {}
+        for name, operations in self._operations.items():
+            resource = Resource.parse(name)
+            # Only a pattern can be released in part: a plain name is covered or it is not.
+            if not (_is_released(resource, resources) if resource.is_pattern else released.operations(name)):
+                left[name] = operations
+        return self if len(left) == len(self._operations) else _capability(left)
 
     def with_base(self, base: Capability) -> Capability:
-        """`base | self`, remembered for the last `base`: what is kept is joined to the same one each time."""
-        if base is NOTHING:
+        """`base | self`. The last result is remembered: a grant is joined to the same base every time."""
+        if not base:
             return self
-        if self is NOTHING:
+        if not self:
             return base
         if self._with_base is None or self._with_base[0] is not base:
             self._with_base = (base, base | self)
@@ -187,13 +204,13 @@ class Capability(Mapping[str, frozenset[str]]):
         merged = self._operations | other._operations
         if len(merged) < len(self._operations) + len(other._operations):
             for resource in self._operations.keys() & other._operations.keys():
-                merged[resource] = join(self._operations[resource], other._operations[resource])
+                merged[resource] = union(self._operations[resource], other._operations[resource])
             if merged == self._operations:
                 return self
         return _capability(merged)
 
     def __sub__(self, other: Capability) -> Capability:
-        """What is allowed here and not there. `*` less some operations stays `*`."""
+        """What is allowed here and not there. `*` without some operations stays `*`."""
         if type(other) is not Capability:
             return NotImplemented
         if not other._operations or not self._operations:
@@ -208,16 +225,16 @@ class Capability(Mapping[str, frozenset[str]]):
         return _capability(left)
 
     def __and__(self, other: Capability) -> Capability:
-        """What is allowed both here and there, as Ably computes a token's capability from its key's."""
+        """What both allow, as Ably computes a token's capability from that of its key."""
         if type(other) is not Capability:
             return NotImplemented
-        if not other.has_patterns() and (other is self or other - self is NOTHING):
+        if not other.has_patterns() and (other is self or not other - self):
             return other
         both: dict[str, frozenset[str]] = {}
 
         def put(resource: str, operations: frozenset[str]) -> None:
             if operations:
-                both[resource] = join(both.get(resource, _NONE), operations)
+                both[resource] = union(both.get(resource, _NONE), operations)
 
         patterns: tuple[list[Resource], list[Resource]] = ([], [])
         for side, (ours, theirs) in enumerate(((self, other), (other, self))):
@@ -226,11 +243,11 @@ class Capability(Mapping[str, frozenset[str]]):
                 if resource.is_pattern:
                     patterns[side].append(resource)
                 else:
-                    put(name, meet(operations, theirs.operations(name)))
+                    put(name, intersection(operations, theirs.operations(name)))
         for mine in patterns[0]:
             for theirs_ in patterns[1]:
                 if common := mine & theirs_:
-                    put(common.text, meet(self[mine.text], other[theirs_.text]))
+                    put(common.text, intersection(self[mine.text], other[theirs_.text]))
         return _capability(both)
 
     def __getitem__(self, resource: str) -> frozenset[str]:
@@ -242,10 +259,18 @@ class Capability(Mapping[str, frozenset[str]]):
     def __len__(self) -> int:
         return len(self._operations)
 
+    def __bool__(self) -> bool:
+        return bool(self._operations)
+
     def __eq__(self, other: object) -> bool:
-        if type(other) is not Capability:
+        if type(other) is Capability:
+            return self._operations == other._operations
+        if not isinstance(other, Mapping):
             return NotImplemented
-        return self._operations == other._operations
+        try:
+            return self._operations == {name: _as_set(named) for name, named in other.items() if named}
+        except TypeError:  # its values are not operations
+            return False
 
     def __reduce__(self) -> tuple[object, ...]:
         return Capability.from_dict, (self.to_dict(),)
@@ -261,7 +286,7 @@ class Capability(Mapping[str, frozenset[str]]):
 
 
 def _capability(operations: dict[str, frozenset[str]]) -> Capability:
-    """One of operations that are checked."""
+    """A Capability of operations that are checked already."""
     if not operations:
         return NOTHING
     self = object.__new__(Capability)
@@ -272,20 +297,34 @@ def _capability(operations: dict[str, frozenset[str]]) -> Capability:
     return self
 
 
+CapabilityLike = Capability | Mapping[str, Operations]
+"""What the app's own code may give for a capability: one, or a mapping of resource to operations."""
+
 NOTHING = object.__new__(Capability)
 NOTHING._operations, NOTHING._text, NOTHING._index, NOTHING._with_base = {}, "{}", None, None
-"""The empty capability. There is only this one, so `is NOTHING` says whether one is empty."""
+"""The capability that allows nothing."""
 
 
-def _is_given_back(held: Resource, resources: Iterable[str]) -> bool:
-    """Whether a pattern is in one of `resources`; raises InvalidCapability where only a part of it is."""
+def _as_set(named: Operations) -> frozenset[str]:
+    operations = frozenset((named,) if isinstance(named, str) else named)
+    return EVERY_OPERATION if ALL in operations else operations
+
+
+def _is_released(pattern: Resource, resources: Iterable[str]) -> bool:
+    """Whether one of `resources` covers `pattern`.
+
+    Raises InvalidCapability when they cover a part of it only, in whatever order they come.
+    """
+    partly = None
     for name in resources:
-        common = Resource.parse(name) & held
-        if common and common.names == held.names:
+        common = Resource.parse(name) & pattern
+        if common and common.names == pattern.names:
             return True
         if common:
-            raise InvalidCapability(
-                f"{name!r} cannot be taken out of {held.text!r}: a capability cannot say what it excludes;"
-                f" drop {held.text!r} and ask for what should stay"
-            )
+            partly = name
+    if partly is not None:
+        raise InvalidCapability(
+            f"{partly!r} cannot be released from {pattern.text!r}: a capability cannot express an exception;"
+            f" drop {pattern.text!r} and request what should stay"
+        )
     return False

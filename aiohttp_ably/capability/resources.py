@@ -1,4 +1,4 @@
-"""Resource names of a capability: their segments, and an index that finds the patterns over one."""
+"""Resource names: their segments, what two of them have in common, and an index of patterns."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _UNUSUAL = re.compile(r"[\[:]|.*[\x00-\x1f\x7f-\x9f]", re.DOTALL)
 
 
 def is_plain(text: str) -> bool:
-    """Whether `text` names one channel and nothing else.
+    """Whether `text` is the usual name of one channel.
 
-    Not so a wildcard segment, a leading `[` or `:`, an empty name, or a control character.
+    False for a wildcard segment, a leading `[` or `:`, an empty name, or a control character.
     """
     return bool(text) and not _UNUSUAL.match(text) and WILDCARD not in text.split(":")
 
 
 def without_params(text: str) -> str:
-    """The name in `[?rewind=1]name`; in `[meta?rewind=1]name`, `[meta]name`."""
+    """The resource without channel params: `name` of `[?rewind=1]name`."""
     if not text.startswith("["):
         return text
     qualifier, closed, name = text[1:].partition("]")
-    kept, requested, _ = qualifier.partition("?")
-    if not closed or not requested:
+    namespace, question, _ = qualifier.partition("?")
+    if not closed or not question:
         return text
-    return f"[{kept}]{name}" if kept else name
+    return f"[{namespace}]{name}" if namespace else name
 
 
 class Resource(NamedTuple):
-    """A channel name or pattern, split: `[qualifier]` in front, then segments between colons."""
+    """A channel name or pattern in parts: the `[qualifier]` in front, then the segments between colons."""
 
     text: str
     qualifier: str
@@ -41,21 +41,21 @@ class Resource(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Resource:
-        """Split `text`, whose parameters are not part of the name."""
+        """Split `text`. Channel params are not part of the name."""
         return _parse(text)
 
     @property
     def names(self) -> tuple[str, tuple[str, ...]]:
-        """What is named, however it is written."""
+        """The name without channel params: two spellings of one resource have the same."""
         return self.qualifier, self.segments
 
     @property
     def is_pattern(self) -> bool:
-        """Whether this may be anything but the plain name of one channel."""
+        """Whether this is something else than the plain name of one channel."""
         return bool(self.qualifier) or WILDCARD in self.segments or self.text.startswith("[")
 
     def __and__(self, other: Resource) -> Resource | None:
-        """The resource that names what both name, if anything."""
+        """The resource that both cover; None when they have nothing in common."""
         if self.qualifier == other.qualifier or other.qualifier == WILDCARD:
             qualifier = self.qualifier
         elif self.qualifier == WILDCARD:
@@ -89,7 +89,11 @@ def _parse(text: str) -> Resource:
 
 
 class _Node:
-    """A place in the index: what ends here, what a last `*` allows from here on, and what follows."""
+    """A node of the index.
+
+    `ends` are the operations of the pattern that ends here, `rest` those of a pattern whose last `*` starts
+    here, and `follows` the nodes of the next segment.
+    """
 
     __slots__ = ("ends", "follows", "rest")
 
@@ -100,9 +104,9 @@ class _Node:
 
 
 class Index:
-    """Finds the operations that patterns give on a resource, segment by segment and not by scanning them.
+    """A tree of patterns by segment, which finds the operations on a resource without scanning them all.
 
-    Holds the patterns only: a plain name is found by its text.
+    Plain names are not in it: a dict finds them.
     """
 
     __slots__ = ("_roots",)
@@ -112,7 +116,7 @@ class Index:
 
     @classmethod
     def of(cls, operations: Mapping[str, frozenset[str]]) -> Index | None:
-        """The index of `operations`; None where no pattern is among them."""
+        """The index of `operations`; None when there is no pattern among them."""
         index = None
         for text, allowed in operations.items():
             if WILDCARD in text or text.startswith("["):
@@ -134,7 +138,7 @@ class Index:
             node.ends |= allowed
 
     def find(self, text: str) -> frozenset[str]:
-        """The operations allowed on everything `text` names. An asked `*` is covered by a `*` only."""
+        """The operations allowed on everything that `text` names. Only a `*` covers a `*`."""
         if text.startswith("["):
             _, qualifier, segments = _parse(text)
         else:

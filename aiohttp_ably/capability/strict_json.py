@@ -1,4 +1,4 @@
-"""Strict JSON: what two parsers could read in two ways is refused."""
+"""Strict JSON: a document that two parsers could read differently is refused."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def loads(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if "\\ud" in text or "\\uD" in text:
-        dumps(value).encode()
+        dumps(value).encode()  # raises for a lone surrogate
     return value
 
 
 dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Compact JSON with non-ASCII kept."""
+"""Compact JSON with non-ASCII characters kept."""
 
 quoted: Callable[[str], str] = encode_basestring
-"""The same for a text."""
+"""The same for one string."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

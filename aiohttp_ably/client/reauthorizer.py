@@ -22,7 +22,7 @@ from yarl import URL
 from ..capability import ALL, NOTHING, Capability, Operations
 from ..capability.resources import without_params
 from ..errors import BadRequest, CapabilityDenied, Forbidden, TooLarge
-from ..responses import REAUTHORIZE_HEADER
+from ..request import REAUTHORIZE_HEADER
 from .token_source import (
     Answer,
     AuthServerError,

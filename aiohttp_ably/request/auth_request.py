@@ -1,12 +1,12 @@
-"""What a client asks of the auth server, in the spec's terms (RSA8c), whatever dialect its SDK speaks."""
+"""AuthRequest: one request for a token, in the terms of Ably's spec (RSA8c)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
 from aiohttp import ClientPayloadError, hdrs, web
@@ -29,28 +29,44 @@ from .dialects import (
     read_ttl,
 )
 
-if TYPE_CHECKING:
-    from ..stores.signed_grant import Grant
-
 MAX_BODY = 128 * 1024
-"""The most that an Ably SDK sends or accepts, in bytes."""
+"""The longest body that an Ably SDK sends, in bytes."""
 GRANT_HEADER = istr("Ably-Grant")
+"""Carries a grant that the client keeps, in both directions."""
+REAUTHORIZE_HEADER = istr("Ably-Reauthorize")
+"""Tells a client helper to fetch a new token."""
+
 _CAPABILITY_HEADER = istr("Ably-Capability")
 _CLIENT_ID_HEADER = istr("X-Ably-ClientId")
 _PREFER = istr("Prefer")
-
 _HANDLING = re.compile(r"(?:^|[,;\s])handling\s*=\s*\"?(strict|lenient)\b", re.IGNORECASE)
 _FORM = "application/x-www-form-urlencoded"
-_NONE: Mapping[str, Any] = MappingProxyType({})
+_NO_HEADERS: Mapping[str, Any] = MappingProxyType({})
+
+Claims = Callable[[Capability], Mapping[str, object]]
+"""Returns the JWT claims that belong to a token of the given capability."""
 
 
 @dataclass(slots=True)
 class AuthRequest:
-    """One request for a token, or one handler's use of what a client may do.
+    """One request for a token, or one handler's use of what a client was granted.
 
-    The client's part is `asked`, `drop`, `ttl` (ms), `requested_client_id`, `strict` and `params`; nothing in
-    it is trusted. The server's part is `client_id`, as `identify` gave it, `keys` and `now` (seconds since
-    the epoch). `set_cookie` and `set_header` collect what goes back with the response.
+    Attributes:
+        request: the aiohttp request; None when the app changes a client's grant by client id.
+        requested: the capability that the client requests. Not trusted, like all that the client sends.
+        drop: the resources that the client releases.
+        ttl: the requested lifetime of the token in milliseconds, None when the client sends none.
+        requested_client_id: the client id that the client claims, None when it claims none.
+        strict: True when the client wants an error for a denied capability (`Prefer: handling=strict`),
+            False when it wants a token without it (`handling=lenient`), None when it does not say.
+        wants_jwt: whether the client accepts a bare JWT and no JSON.
+        client_id: the client id that `identify` returned, None when the client is not signed in.
+        keys: the Ably API keys of this request, newest first.
+        now: the time in seconds since the epoch, by Ably's clock as far as it is known.
+        waits_for: the part whose answer is awaited, such as "authorize". Errors and the log name it.
+        session_changed: set by a store whose changes are saved only with a response that the handler returns.
+        claims_for: set by a store that travels in the token: returns the claims which it needs there.
+        store_state: for the store: what it loaded or wrote during this request.
     """
 
     request: web.Request | None = field(default=None, repr=False)
@@ -60,79 +76,99 @@ class AuthRequest:
     requested_client_id: str | None = None
     strict: bool | None = None
     wants_jwt: bool = False
-    sent: Params | None = field(default=None, repr=False)
+    sent: Params = field(default_factory=dict, repr=False)
 
     client_id: str | None = None
-    keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # known once identified
+    keys: KeyRing = field(default=None, repr=False)  # type: ignore[assignment]  # set before anything uses it
     now: float = 0.0
+    waits_for: str = field(default="identify", repr=False)
 
-    grant: Grant | None = field(default=None, repr=False)
-    carried_by_token: bool = False
-    token_claims: Mapping[str, object] | None = field(default=None, repr=False)
-    session_changed: bool = False
+    session_changed: bool = field(default=False, repr=False)
+    claims_for: Claims | None = field(default=None, repr=False)
+    store_state: Any = field(default=None, repr=False)
     reply: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     @property
     def params(self) -> Mapping[str, object]:
-        """All that the client sent in query and body, by name; of what came several times, the last."""
-        return {name: values[-1] for name, values in (self.sent or {}).items()}
+        """All that the client sent in query and body, by name. Of a repeated name the last value counts."""
+        return {name: values[-1] for name, values in self.sent.items()}
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers of the request; none where this is not of one."""
-        return self.request.headers if self.request is not None else _NONE
+        """The headers of the request; empty when there is no request."""
+        return self.request.headers if self.request is not None else _NO_HEADERS
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """Its cookies."""
-        return self.request.cookies if self.request is not None else _NONE
+        """The cookies of the request; empty when there is no request."""
+        return self.request.cookies if self.request is not None else _NO_HEADERS
 
     @property
     def key(self) -> ApiKey:
-        """The key that signs for this request."""
+        """The API key that signs for this request."""
         return self.keys.newest
 
     @classmethod
     def read(cls, request: web.Request, body: bytes) -> AuthRequest:
-        """Read what `request` asks: query and `body` merged, the body over the query.
+        """Read query, `body` and headers of `request`. A param in the body replaces the same in the query.
 
-        Raises BadRequest for what is malformed.
+        Raises BadRequest when something is malformed.
         """
-        auth = cls(request)
         params = read_query(request.rel_url)
         if body:
             params |= _in_body(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
-        auth.ask(params)
-        return auth
-
-    def ask(self, params: Params) -> None:
-        """Take `params` for what the client asks, beside the headers already here."""
-        headers = self.headers
-        self.sent = params
+        auth = cls(request, sent=params)
+        headers = request.headers
         if _CAPABILITY_HEADER in headers and last(params, "capability") in ABSENT:
             params = params | {"capability": [_header_capability(headers[_CAPABILITY_HEADER])]}
-        self.requested = read_capability(params)
+        auth.requested = read_capability(params)
         if "drop" in params:
-            self.drop = read_drop(params)
-        if self.drop and (both := sorted(set(self.drop) & set(self.requested))):
+            auth.drop = read_drop(params)
+        if auth.drop and (both := sorted(set(auth.drop) & set(auth.requested))):
             raise BadRequest(
-                f"{both[0][:100]!r} is asked for and dropped in one request; send one of the two"
+                f"{both[0][:100]!r} is requested and dropped in one request; send one of the two"
             )
         if "ttl" in params:
-            self.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
-        self.requested_client_id = read_client_id(params, headers.get(_CLIENT_ID_HEADER))
+            auth.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
+        auth.requested_client_id = read_client_id(params, headers.get(_CLIENT_ID_HEADER))
         if (prefer := headers.get(_PREFER)) and (match := _HANDLING.search(prefer)):
-            self.strict = match[1].lower() == "strict"
+            auth.strict = match[1].lower() == "strict"
         if accept := headers.get(hdrs.ACCEPT):
-            self.wants_jwt = "application/jwt" in accept and "application/json" not in accept
+            auth.wants_jwt = "application/jwt" in accept and "application/json" not in accept
+        return auth
 
     def set_cookie(self, name: str, text: str) -> None:
-        """Send a cookie back: `text` is its whole Set-Cookie header."""
+        """Send a cookie with the response. `text` is the whole value of its Set-Cookie header."""
         self.reply["Set-Cookie", name] = text
 
     def set_header(self, name: str, value: str) -> None:
-        """Send a header back."""
+        """Send a header with the response."""
         self.reply[name, ""] = value
+
+
+async def received_body(request: web.Request) -> bytes:
+    """The body of `request`, of 128 KiB at most.
+
+    Raises BadRequest when it did not arrive whole, and TooLarge when it is longer.
+    """
+    received = bytearray()
+    try:
+        if (request.content_length or 0) > MAX_BODY:
+            raise _too_large()
+        if request.content.at_eof():  # a middleware has read it already
+            received += await request.read()
+        else:
+            async for chunk in request.content.iter_any():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    break
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
+    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
+        raise BadRequest("the body did not arrive whole, or is not encoded as its headers say") from None
+    if len(received) > MAX_BODY:
+        raise _too_large()
+    return bytes(received)
 
 
 def _in_body(content_type: str, body: bytes) -> Params:
@@ -149,30 +185,8 @@ def _in_body(content_type: str, body: bytes) -> Params:
     raise BadRequest(f"a body of type {kind[:100]!r} is not accepted; send {_FORM} or application/json")
 
 
-async def received_body(request: web.Request) -> bytes:
-    """The body of `request`; raises BadRequest when it did not arrive whole, and TooLarge over 128 KiB."""
-    received = bytearray()
-    try:
-        if (request.content_length or 0) > MAX_BODY:
-            raise _too_large()
-        if request.content.at_eof():  # somebody has read it before us
-            received += await request.read()
-        else:
-            async for chunk in request.content.iter_any():
-                received += chunk
-                if len(received) > MAX_BODY:
-                    break
-    except web.HTTPRequestEntityTooLarge:
-        raise _too_large() from None
-    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
-        raise BadRequest("the body did not arrive whole, or is not encoded as its headers say") from None
-    if len(received) > MAX_BODY:
-        raise _too_large()
-    return bytes(received)
-
-
 def _too_large() -> TooLarge:
-    return TooLarge(f"the body is over {MAX_BODY} bytes; ask for fewer resources at once")
+    return TooLarge(f"the body is over {MAX_BODY} bytes; request fewer resources at once")
 
 
 def _header_capability(text: str) -> str:
@@ -183,7 +197,7 @@ def _header_capability(text: str) -> str:
 
 
 def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:
-    """Whether the SDK counts in seconds: ably-ruby, or ably-cocoa, which on GET sends its `format` too."""
+    """Whether the SDK sends `ttl` in seconds: ably-ruby, and ably-cocoa, which also sends `format` on GET."""
     agent = headers.get("Ably-Agent") or headers.get(hdrs.USER_AGENT, "")
     return agent.startswith(("Ruby", "ably-ruby", "ably-cocoa")) or last(params, "format") in (
         "json",

@@ -1,4 +1,4 @@
-"""The values Ably SDKs put into an auth request, each in its own dialect, read into one meaning."""
+"""The dialects of the Ably SDKs: how each one writes the params of an auth request."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import parse_qsl
 
-from ..capability import ALL, MAX_RESOURCES, NOTHING, Capability
-from ..capability import strict_json as _json
+from ..capability import ALL, MAX_RESOURCES, NOTHING, Capability, strict_json
 from ..errors import BadRequest, InvalidCapability
 from ..tokens import MAX_TTL
 
@@ -21,16 +20,16 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Sized)
 Params = dict[str, list[object]]
-"""What was sent, by name, in the order it was sent."""
+"""The values of each param, in the order in which they were sent."""
 
 MAX_PARAMS = 4096
 _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
 ABSENT: tuple[object, ...] = (None, "", "undefined", "null")
-"""What browsers make of a missing value, and others of none at all."""
+"""How SDKs write a value that is missing: browsers send the string `undefined`."""
 
-# ably-php and hand-written clients append `?a=1` to a URL that has a query already.
+# ably-php and hand-written clients append `?a=1` to a URL that already has a query.
 _SECOND_QUERY = re.compile(r"(?<!\[)\?(?=[\w.\-%]+=)")
 # `capability[chat:1][]=publish`, as ably-ruby nests it in a query.
 _NESTED = re.compile(r"capability\[(?P<resource>.*)\]\[\]", re.DOTALL)
@@ -42,7 +41,7 @@ _TIMEDELTA = re.compile(
 
 
 def read_query(url: URL) -> Params:
-    """The query of `url`, as yarl has decoded it; what it may have had to guess at is read strictly."""
+    """The query of `url`. yarl decodes invalid percent-encoding leniently, so such a query is parsed here."""
     params: Params = {}
     raw, query = url.raw_query_string, url.query
     if "?" in raw or not raw.isascii() or len(query) > MAX_PARAMS:
@@ -65,7 +64,7 @@ def read_form(body: bytes) -> Params:
 def read_json(body: bytes) -> Params:
     """A JSON body: an object whose members are the params."""
     try:
-        members = _json.loads(body)
+        members = strict_json.loads(body)
     except ValueError as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(members, dict):
@@ -89,9 +88,9 @@ def _read_pairs(text: str, where: str) -> Params:
 
 
 def read_capability(params: Params) -> Capability:
-    """What is asked: `capability` in any dialect, and the shorthand `channel` with `operations` (TK2b).
+    """The requested capability: `capability` in any dialect (TK2b), and `channel` with `operations`.
 
-    `{"*":["*"]}`, which some SDKs send by default, asks for nothing in particular. Raises InvalidCapability.
+    `{"*":["*"]}`, which some SDKs send by default, requests nothing in particular. Raises InvalidCapability.
     """
     requested = parse_capability(last(params, "capability")) if "capability" in params else NOTHING
     nested: dict[str, list[object]] = {}
@@ -111,25 +110,25 @@ def read_capability(params: Params) -> Capability:
 
 
 def parse_capability(value: object) -> Capability:
-    """One capability: an object, JSON text, or the text Python makes of a dict."""
+    """One capability: an object, JSON, or the repr of a Python dict."""
     if isinstance(value, str):
         return _parsed(value) if len(value) <= _REMEMBERED else _parsed.__wrapped__(value)
     if isinstance(value, Mapping):
         return _in_particular(Capability.parse(value))
     if value is None:
         return NOTHING
-    raise InvalidCapability("capability must be a JSON object, or its text")
+    raise InvalidCapability("capability must be a JSON object, or a string that contains one")
 
 
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Capability:
-    """Remembered where it is short, since clients send the same again with every renewal."""
+    """A capability as JSON or a Python repr. Short ones are cached: clients repeat them at each renewal."""
     if text in ABSENT:
         return NOTHING
     if text == "[object Object]":
         raise InvalidCapability(
-            "capability arrived as '[object Object]': in authParams send JSON.stringify(capability), or"
-            " give it to authorize() as a token param"
+            "capability arrived as '[object Object]': send JSON.stringify(capability) in authParams, or pass"
+            " it to authorize() as a token param"
         )
     literal = _python_literal(text) if text.startswith(("{'", '{"')) and "'" in text else None
     return _in_particular(Capability.parse(text if literal is None else literal))
@@ -140,7 +139,7 @@ def _in_particular(requested: Capability) -> Capability:
 
 
 def _python_literal(text: str) -> dict[str, object] | None:
-    """The dict whose repr `text` is, as ably-python sends it; None where it is not one."""
+    """The dict that `text` is the repr of, as ably-python sends it; None when it is not a dict."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
@@ -163,10 +162,10 @@ def _python_literal(text: str) -> dict[str, object] | None:
 
 
 def read_ttl(params: Params, *, seconds: bool) -> int | None:
-    """The asked life of the token in milliseconds (TK2a).
+    """The requested lifetime of the token in milliseconds (TK2a); None when there is none.
 
-    `seconds` says that the SDK counts in those; but more of them than Ably's 24 hours must be milliseconds,
-    since the documentation of ably-cocoa tells its users so.
+    `seconds` says that the SDK sends seconds. A number of seconds over Ably's 24 hours is taken for
+    milliseconds: ably-cocoa's documentation tells its users to give them.
     """
     value = last(params, "ttl")
     if value in ABSENT:
@@ -182,9 +181,10 @@ def read_ttl(params: Params, *, seconds: bool) -> int | None:
 
 
 def read_client_id(params: Params, header: str | None) -> str | None:
-    """The client id asked for, under every name it goes by; raises BadRequest where two differ.
+    """The client id that the client claims, under any of its names; None when it claims none.
 
-    In the `header` ably-java sends it beside the params, in base64 (RSA7e2).
+    `header` is X-Ably-ClientId, in base64: ably-java sends it beside the params (RSA7e2). Raises BadRequest
+    when two names have different values.
     """
     requested: str | None = None
     for name in ("clientId", "client_id"):
@@ -197,7 +197,7 @@ def _same(requested: str | None, value: object) -> str | None:
     if value in ABSENT or value == requested:
         return requested
     if not isinstance(value, str):
-        raise BadRequest("clientId must be text")
+        raise BadRequest("clientId must be a string")
     if requested is not None:
         raise BadRequest("clientId and client_id (or X-Ably-ClientId) differ; send one client id")
     return value
@@ -211,18 +211,18 @@ def _from_base64(text: str) -> str:
 
 
 def read_drop(params: Params) -> tuple[str, ...]:
-    """The resources given back: `drop` once or repeated, or a JSON list of them."""
+    """The released resources: `drop` once or repeated, or a JSON list of them."""
     return _limited(tuple(dict.fromkeys(_names(params, "drop"))))
 
 
 def _limited(resources: S) -> S:
     if len(resources) > MAX_RESOURCES:
-        raise BadRequest(f"more than {MAX_RESOURCES} resources are asked for or dropped at once")
+        raise BadRequest(f"more than {MAX_RESOURCES} resources are requested or dropped at once")
     return resources
 
 
 def last(params: Params, name: str) -> object:
-    """The value of `name` that counts: token params come after auth params and win over them (RSA8c2)."""
+    """The value of `name` that counts, the last: token params follow auth params and win (RSA8c2)."""
     return params[name][-1] if name in params else None
 
 
@@ -231,7 +231,7 @@ def _names(params: Params, name: str, *, split: bool = False) -> list[str]:
     for value in params.get(name, ()):
         for one in _listed(value, name):
             if not isinstance(one, str):
-                raise BadRequest(f"{name} must be text, or a list of texts")
+                raise BadRequest(f"{name} must be a string, or a list of strings")
             names += [part.strip() for part in one.split(",")] if split else [one]
     return [one for one in names if one]
 
@@ -241,7 +241,7 @@ def _listed(value: object, name: str) -> Iterable[object]:
         return ()
     if isinstance(value, str) and value.startswith('["'):
         try:
-            value = _json.loads(value)
+            value = strict_json.loads(value)
         except ValueError as error:
             raise BadRequest(f'{name} is not a JSON list such as ["chat:1","chat:2"]: {error}') from None
     return value if isinstance(value, list) else (value,)

@@ -1,205 +1,190 @@
-"""Where a server keeps what its clients hold: the store protocol, sessions, and memory."""
+"""SessionStore: grants in the client's aiohttp-session."""
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import aiohttp_session
+from aiohttp import web
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from ..capability import NOTHING, Capability
-from ..errors import CapabilityDenied, InvalidCapability, TooLarge, UsageError
-
-if TYPE_CHECKING:
-    from aiohttp import web
-
-    from ..request import AuthRequest
+from ..errors import InvalidCapability, UsageError
+from ..request import AuthRequest
+from .base import COOKIE_LIMIT, CapabilityStore, too_long
 
 log = logging.getLogger(__name__)
 
-_REMEMBERED = 256  # sessions
-COOKIE_LIMIT = 4096
-"""The longest cookie, attributes and all, that every browser keeps; longer ones they drop without a word."""
+_MAX_COOKIES = 256
 
 
-class CapabilityStore(Protocol):
-    """Keeps one capability for each client id and app key; what it holds for another is never given out.
+class SessionStore(CapabilityStore):
+    """Stores grants in the client's aiohttp-session.
 
-    `add` and `remove` are atomic: of two at once both take effect. Each returns what is held afterwards.
+    With a cookie storage two requests at the same time cannot both take effect: the last response wins. Use
+    a storage on the server or send one request at a time. A session that would not fit its cookie is refused
+    with TooLarge and stays as it was.
+
+    Args:
+        name: the key of the entry in the session.
+        in_cookie: whether the session travels in its cookie, which limits its size. By default True for the
+            cookie storages of aiohttp-session and False for others.
     """
 
-    keyed_by_client: bool
-    """Whether it can be reached without the client's own request, by client id; then it needs one."""
+    by_client_id = False
 
-    async def load(self, auth: AuthRequest) -> Capability:
-        """What `auth.client_id` holds; nothing where it holds nothing."""
-        ...
-
-    async def add(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Keep `capability` beside what is held."""
-        ...
-
-    async def remove(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Take `resources` out of what is held; raises InvalidCapability where that cannot be expressed."""
-        ...
-
-
-class MemoryStore:
-    """Keeps grants in this process: for development and tests, as a second worker knows nothing of them."""
-
-    keyed_by_client = True
-
-    def __init__(self) -> None:
-        self._held: dict[tuple[str, str], Capability] = {}
-
-    async def load(self, auth: AuthRequest) -> Capability:
-        """What the client holds. What an older key of the ring held moves to the newest."""
-        if auth.client_id is None:
-            return NOTHING
-        held = NOTHING
-        for key in auth.keys:
-            held |= self._held.pop((key.name, auth.client_id), NOTHING)
-        return self._keep(auth, held)
-
-    async def add(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Keep `capability` too."""
-        return self._keep(auth, await self.load(auth) | capability)
-
-    async def remove(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Forget `resources`."""
-        return self._keep(auth, (await self.load(auth)).without(*resources))
-
-    def _keep(self, auth: AuthRequest, held: Capability) -> Capability:
-        owner = (auth.key.name, named_client(auth))
-        if held:
-            self._held[owner] = held
-        else:
-            self._held.pop(owner, None)
-        return held
-
-
-def named_client(auth: AuthRequest) -> str:
-    """The client id a store can file grants under; raises CapabilityDenied for an anonymous client."""
-    if auth.client_id is None:
-        raise CapabilityDenied("sign in first: this server keeps what is granted by client id")
-    return auth.client_id
-
-
-class SessionStore:
-    """Keeps grants in the client's aiohttp-session, under `name`.
-
-    With a cookie storage two requests at once cannot both take effect: the last response wins. A store on the
-    server, or one request at a time, avoids that. A session that would not fit a cookie is refused with
-    TooLarge and stays as it was. What a cookie of EncryptedCookieStorage held is known for a while, no longer
-    than the session lasts, so that a client that sends it again costs no deciphering.
-    """
-
-    keyed_by_client = False
-
-    def __init__(self, name: str = "ably") -> None:
+    def __init__(self, name: str = "ably", *, in_cookie: bool | None = None) -> None:
         self.name = name
-        self._known: dict[_Sealed, tuple[_Entry | None, float]] = {}
+        self.in_cookie = in_cookie
+        self._decrypted = _Decrypted()
 
     async def load(self, auth: AuthRequest) -> Capability:
-        """What the session holds for this client id and key; another's entry counts as nothing."""
+        """What the session stores for this client id and Ably app; the entry of another client is ignored."""
         entry = await self._entry(auth)
         if entry is None or entry.client_id != auth.client_id:
             return NOTHING
         key = auth.keys.get(entry.key_name)
         if key is None:
             return NOTHING
-        if key is not auth.key and entry.held is not NOTHING:
+        if key is not auth.key and entry.granted:  # the keys were rotated
             session = await _session(auth)
-            session[self.name] = _members(auth, entry.held)
-        return entry.held
+            session[self.name] = _members(auth, entry.granted)
+        return entry.granted
 
-    async def add(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Keep `capability` too; a session that holds it already is not touched."""
-        held = await self.load(auth)
-        return await self._write(auth, held, held | capability)
-
-    async def remove(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Forget `resources`; a session that does not hold them is not touched."""
-        held = await self.load(auth)
-        return await self._write(auth, held, held.without(*resources))
-
-    async def _write(self, auth: AuthRequest, held: Capability, kept: Capability) -> Capability:
-        if kept != held:
-            session = await _session(auth)
-            if kept:
-                members = _members(auth, kept)
-                await _check_length(auth, session, {**session, self.name: members})
-                session[self.name] = members
-            else:
-                del session[self.name]
-            auth.session_changed = True
-        return kept
+    async def change(
+        self, auth: AuthRequest, *, add: Capability = NOTHING, release: tuple[str, ...] = ()
+    ) -> Capability:
+        """Release and add. A session that stays the same is not touched."""
+        before = await self.load(auth)
+        granted = before.without(*release) | add
+        if granted == before:
+            return granted
+        session = await _session(auth)
+        if granted:
+            members = _members(auth, granted)
+            await self._check_length(auth, session, {**session, self.name: members})
+            session[self.name] = members
+        else:
+            del session[self.name]
+        auth.session_changed = True
+        return granted
 
     async def _entry(self, auth: AuthRequest) -> _Entry | None:
-        """What is kept in the session. A cookie that was deciphered not long ago is known, until it ends."""
-        sealed = _sealed_session(auth)
-        if sealed is not None and (known := self._known.get(sealed)) and int(time.time()) <= known[1]:
+        """The entry of the session. Of an encrypted cookie that was decrypted lately it is known already."""
+        cookie = _encrypted_cookie(_request(auth))
+        if cookie is not None and (known := self._decrypted.get(cookie)):
             return known[0]
         session = await _session(auth)
         entry = self._read(session.get(self.name))
-        if sealed is not None and not session.new:
-            if len(self._known) >= _REMEMBERED:
-                del self._known[next(iter(self._known))]
-            lasts = sealed.storage.max_age
-            self._known[sealed] = entry, math.inf if lasts is None else session.created + lasts
+        if cookie is not None and not session.new:
+            lifetime = cookie.storage.max_age
+            self._decrypted.put(cookie, entry, math.inf if lifetime is None else session.created + lifetime)
         return entry
 
     def _read(self, members: Any) -> _Entry | None:
         if not isinstance(members, dict):
             return None
         try:
-            held = Capability.from_dict(members.get("capability"))
+            granted = Capability.from_dict(members.get("capability"))
         except InvalidCapability:
-            log.warning("the session's entry %r holds no capability; it counts as nothing", self.name)
+            log.warning("the session's entry %r is not a capability; it is ignored", self.name)
             return None
-        return _Entry(members.get("client"), members.get("key"), held)
+        return _Entry(members.get("client"), members.get("key"), granted)
+
+    async def _check_length(
+        self, auth: AuthRequest, session: aiohttp_session.Session, members: dict[str, Any]
+    ) -> None:
+        """Raise TooLarge when `members` would make the session's cookie too long for browsers."""
+        request = _request(auth)
+        storage: aiohttp_session.AbstractStorage = request[aiohttp_session.STORAGE_KEY]
+        if not (_is_in_cookie(storage) if self.in_cookie is None else self.in_cookie):
+            return
+        candidate = aiohttp_session.Session(
+            session.identity,
+            data={"created": int(time.time()), "session": members},
+            new=session.new,
+            max_age=session.max_age,
+        )
+        response = web.Response()
+        await storage.save_session(request, response, candidate)
+        for name, cookie in response.cookies.items():
+            length = len(cookie.OutputString())
+            if length > COOKIE_LIMIT:
+                raise too_long(f"a session cookie {name!r}", length, COOKIE_LIMIT)
 
 
 class _Entry(NamedTuple):
-    """What a session holds, and whose it is."""
+    """The grant in a session, with the client id and the key that it belongs to."""
 
     client_id: object
     key_name: object
-    held: Capability
+    granted: Capability
 
 
-class _Sealed(NamedTuple):
-    """A cookie that is a whole session, enciphered, and what can open it."""
+class _Cookie(NamedTuple):
+    """An encrypted session cookie, and the storage that can decrypt it."""
 
     storage: EncryptedCookieStorage
-    cookie: str
+    text: str
 
 
-def _sealed_session(auth: AuthRequest) -> _Sealed | None:
-    """The session as it came; None where it is opened already, in no cookie, or kept in another way."""
-    request = _request(auth)
-    names = set(request)
-    if aiohttp_session.SESSION_KEY in names or aiohttp_session.STORAGE_KEY not in names:
+class _Decrypted:
+    """The entries of session cookies that were decrypted lately, each until its session expires.
+
+    Decryption takes two fifths of a request whose `identify` does not read the session itself. A cookie is
+    4,096 bytes at most, so this takes about 1 MiB at most.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[_Cookie, tuple[_Entry | None, float]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, cookie: _Cookie) -> tuple[_Entry | None, float] | None:
+        """The entry of `cookie` and its expiry; None when it is not known, or expired."""
+        known = self._entries.get(cookie)
+        return known if known is not None and int(time.time()) <= known[1] else None
+
+    def put(self, cookie: _Cookie, entry: _Entry | None, expires: float) -> None:
+        """Remember `entry` until `expires`, in seconds since the epoch."""
+        with self._lock:
+            while len(self._entries) >= _MAX_COOKIES:
+                del self._entries[next(iter(self._entries))]
+            self._entries[cookie] = entry, expires
+
+
+def _encrypted_cookie(request: web.Request) -> _Cookie | None:
+    """The encrypted session cookie of `request`; None when the session is loaded, or stored elsewhere."""
+    if aiohttp_session.SESSION_KEY in request or aiohttp_session.STORAGE_KEY not in request:
         return None
     storage = request[aiohttp_session.STORAGE_KEY]
-    if type(storage) is not EncryptedCookieStorage or (cookie := storage.load_cookie(request)) is None:
+    if type(storage) is not EncryptedCookieStorage:
         return None
-    return _Sealed(storage, cookie)
+    text = storage.load_cookie(request)
+    return None if text is None or len(text) > COOKIE_LIMIT else _Cookie(storage, text)
 
 
-def _members(auth: AuthRequest, held: Capability) -> dict[str, object]:
-    return {"client": auth.client_id, "key": auth.key.name, "capability": held.to_dict()}
+def _is_in_cookie(storage: aiohttp_session.AbstractStorage) -> bool:
+    """Whether `storage` is a cookie storage of aiohttp-session. NaClCookieStorage needs PyNaCl to import."""
+    kinds = (aiohttp_session.SimpleCookieStorage, EncryptedCookieStorage)
+    return isinstance(storage, kinds) or any(
+        f"{kind.__module__}.{kind.__name__}" == "aiohttp_session.nacl_storage.NaClCookieStorage"
+        for kind in type(storage).__mro__
+    )
+
+
+def _members(auth: AuthRequest, granted: Capability) -> dict[str, object]:
+    return {"client": auth.client_id, "key": auth.key.name, "capability": granted.to_dict()}
 
 
 def _request(auth: AuthRequest) -> web.Request:
     if auth.request is None:
         raise UsageError(
-            "a grant kept in a session can be changed only within a request of that client; to change it from"
-            " elsewhere use a store keyed by client"
+            "SessionStore changes a grant only within a request of that client; use a store that is reached"
+            " by client id, such as RedisStore"
         )
     return auth.request
 
@@ -213,46 +198,5 @@ async def _session(auth: AuthRequest) -> aiohttp_session.Session:
             raise
         raise UsageError(
             "SessionStore needs aiohttp-session: call aiohttp_session.setup(app, storage) before"
-            " aiohttp_ably.setup(app, ...), so that ours runs inside it"
+            " aiohttp_ably.setup(app, ...), so that its middleware runs outside ours"
         ) from None
-
-
-async def _check_length(auth: AuthRequest, session: aiohttp_session.Session, members: dict[str, Any]) -> None:
-    """Refuse what the storage would put into a cookie that browsers drop."""
-    request = _request(auth)
-    storage: aiohttp_session.AbstractStorage = request[aiohttp_session.STORAGE_KEY]
-    # No common class marks the storages that keep all of a session in its cookie; their names do.
-    if not any(kind.__name__.endswith("CookieStorage") for kind in type(storage).__mro__):
-        return
-    candidate = aiohttp_session.Session(
-        session.identity,
-        data={"created": int(time.time()), "session": members},
-        new=session.new,
-        max_age=session.max_age,
-    )
-    cookie = _Measured()
-    await storage.save_session(request, cookie, candidate)  # type: ignore[arg-type]
-    if cookie.length > COOKIE_LIMIT:
-        raise TooLarge(
-            f"the session would need a cookie of {cookie.length} bytes, and browsers keep {COOKIE_LIMIT};"
-            " hold fewer resources, a pattern for many of them, or keep sessions on the server"
-        )
-
-
-class _Measured:
-    """Stands in for a response to learn how long the cookie set on it is."""
-
-    length = 0
-
-    def set_cookie(self, name: str, value: str, **attributes: Any) -> None:
-        self.length = len(cookie_text(name, value, attributes))
-
-
-def cookie_text(name: str, value: str, attributes: dict[str, Any]) -> str:
-    """The value of a Set-Cookie header."""
-    cookie: SimpleCookie = SimpleCookie()
-    cookie[name] = value
-    for attribute, setting in attributes.items():
-        if setting is not None and setting is not False:
-            cookie[name][attribute.replace("_", "-")] = setting
-    return cookie[name].OutputString()

@@ -1,4 +1,4 @@
-"""A capability the client keeps, signed by the server: signing, verifying, rotation, encryption."""
+"""SignedGrants: a capability that the client keeps, signed with a secret of the server."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from ..capability import Capability
-from ..capability import strict_json as _json
+from ..capability import Capability, strict_json
 from ..errors import InvalidCredential
 from ..keys import KeyRing
 from ..tokens import base64url
@@ -26,16 +25,17 @@ from ..tokens import base64url
 _MIN_SECRET = 16
 _MAX_PAYLOAD = 1 << 20
 _PLAIN, _DEFLATED, _ENCRYPTED = "j", "z", "e"
-REMEMBERED = 256
-"""How many grants that were verified are known."""
-_SHORT = 1024  # characters; what is longer may hold many resources, and is not remembered
+CACHED_GRANTS = 256
+"""How many verified grants are cached."""
+_SHORT = 1024  # characters; longer grants may have many resources and are not cached
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a signed grant says. `issued`, when its chain began, and `expires` in seconds since the epoch.
+    """The content of a grant.
 
-    `is_current` says that it would be signed in the same way now: by the newest secret, for the newest key.
+    `issued` is when the first grant of this series of renewals was issued, `expires` when this one expires,
+    both in seconds since the epoch. `is_current` is whether the newest secret signed it for the newest key.
     """
 
     capability: Capability
@@ -45,16 +45,21 @@ class Grant:
 
 
 class SignedGrants:
-    """Signs grants and verifies them: HMAC-SHA256 over `<clientId>:<payload>`.
+    """Signs and verifies grants: HMAC-SHA256 over `<clientId>:<payload>`.
 
-    The text of a grant is `<payload>.<digest>`, the digest in URL-safe base64 without padding. The payload is
-    signed as it travels: a letter and the URL-safe base64 of the compact JSON of capability, key name, issued
-    and expires, plain (`j`), deflated where that is shorter (`z`), or encrypted (`e`, Fernet). It holds no
-    colon, so that no other client id and payload give the same text.
+    A grant is `<payload>.<digest>`, the digest in URL-safe base64 without padding. The payload is a letter
+    and the URL-safe base64 of compact JSON with capability, key name, issued and expires. The letter says how
+    the JSON is packed: plain (`j`), deflated where that is shorter (`z`), or encrypted with Fernet (`e`). The
+    payload has no colon, so no other client id and payload give the same signed text.
 
-    `secret` is one secret of 16 bytes or more, or several: the newest signs, all verify. A grant lasts for
-    `lifetime` from its last renewal, and its chain of renewals ends `limit` after it began. `encrypt` hides
-    from the client what it holds. Raises ValueError for a short secret or a `limit` under the `lifetime`.
+    Args:
+        secret: one secret of 16 bytes or more, or several. The newest comes first and signs, all verify.
+        lifetime: how long a grant is valid after its last renewal.
+        limit: how long a series of renewals may last after its first grant.
+        encrypt: whether to encrypt the payload, so that the client cannot read its grant.
+
+    Raises:
+        ValueError: a secret is too short, or `limit` is under `lifetime`.
     """
 
     def __init__(
@@ -65,8 +70,8 @@ class SignedGrants:
         limit: timedelta = timedelta(days=7),
         encrypt: bool = False,
     ) -> None:
-        several = (secret,) if isinstance(secret, (str, bytes)) else secret
-        self._secrets = [one.encode() if isinstance(one, str) else bytes(one) for one in several]
+        secrets = (secret,) if isinstance(secret, (str, bytes)) else secret
+        self._secrets = [one.encode() if isinstance(one, str) else bytes(one) for one in secrets]
         if not self._secrets or any(len(one) < _MIN_SECRET for one in self._secrets):
             raise ValueError(
                 f"a grant's secret has at least {_MIN_SECRET} bytes; make one with"
@@ -77,7 +82,7 @@ class SignedGrants:
         self.lifetime = int(lifetime.total_seconds())
         self.limit = int(limit.total_seconds())
         self._fernet = MultiFernet([_fernet(one) for one in self._secrets]) if encrypt else None
-        self._opened = lru_cache(maxsize=REMEMBERED)(self._open)
+        self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(self._open)
 
     def sign(
         self,
@@ -88,24 +93,28 @@ class SignedGrants:
         now: float,
         issued: int | None = None,
     ) -> tuple[str, Grant]:
-        """The text of a grant, and what it says. `issued` is when its chain began; None begins one now."""
+        """Sign a grant; returns its text and its content.
+
+        `now` and `issued` are in seconds since the epoch. `issued` is that of the first grant of the series;
+        by default a new series starts now.
+        """
         issued = int(now) if issued is None else issued
         grant = Grant(capability, issued, min(int(now) + self.lifetime, issued + self.limit))
         payload = self._pack(
-            f'{{"capability":{capability.text},"key":{_json.dumps(key_name)}'
+            f'{{"capability":{capability.text},"key":{strict_json.dumps(key_name)}'
             f',"issued":{grant.issued},"expires":{grant.expires}}}'
         )
         return f"{payload}.{_digest(self._secrets[0], client_id, payload)}", grant
 
     def verify(self, text: str, client_id: str | None, keys: KeyRing, *, now: float) -> Grant:
-        """What `text` grants to `client_id` at `now` under one of `keys`.
+        """The content of the grant `text` of `client_id` under one of `keys`, at `now` (epoch seconds).
 
-        The digest is compared, in constant time, before anything in the payload is read; a short text that
-        was verified for the same client not long ago is known, and only its time and key are judged again.
-        Raises InvalidCredential for another client's, a changed, expired, or malformed grant.
+        The digest is compared in constant time before anything in the payload is read. Short grants that were
+        verified lately are cached; expiry and key are checked every time. Raises InvalidCredential when the
+        grant is another client's, changed, expired or malformed.
         """
-        opened = self._opened if len(text) <= _SHORT else self._open
-        grant, key_name = opened(text, client_id)
+        open_grant = self._cached_open if len(text) <= _SHORT else self._open
+        grant, key_name = open_grant(text, client_id)
         if grant.expires <= now or grant.issued + self.limit <= now:
             raise InvalidCredential("the grant has expired")
         if key_name == keys.newest.name:
@@ -115,20 +124,20 @@ class SignedGrants:
         return replace(grant, is_current=False)
 
     def is_fresh(self, grant: Grant, *, now: float) -> bool:
-        """Whether signing `grant` again would change nothing, and win less than a tenth of a lifetime."""
+        """Whether signing `grant` again would extend it by less than a tenth of its lifetime."""
         enough = grant.expires + self.lifetime / 10
         return grant.is_current and (now + self.lifetime < enough or grant.issued + self.limit < enough)
 
     def _open(self, text: str, client_id: str | None) -> tuple[Grant, str]:
-        """What a grant of that text says, and the name of its key. Clients send the same again and again."""
+        """The content of a grant with a valid signature, and the name of its key."""
         payload, _, digest = text.rpartition(".")
         given = digest.encode("utf-8", "replace")
         expected = [_digest(one, client_id, payload).encode() for one in self._secrets]
         if not any(hmac.compare_digest(one, given) for one in expected):
             raise InvalidCredential("the grant was not signed here for this client, or it was changed")
         members = self._unpack(payload)
-        as_now = (payload[:1] == _ENCRYPTED) == (self._fernet is not None)
-        is_current = as_now and hmac.compare_digest(expected[0], given)
+        is_encrypted = payload[:1] == _ENCRYPTED
+        is_current = is_encrypted == (self._fernet is not None) and hmac.compare_digest(expected[0], given)
         capability = Capability.from_dict(members["capability"])
         return Grant(capability, members["issued"], members["expires"], is_current), members["key"]
 
@@ -153,7 +162,7 @@ class SignedGrants:
             kind = _PLAIN if packed.startswith(b"{") else _DEFLATED
         else:
             packed = base64.urlsafe_b64decode(_padded(data))
-        # Only what was signed here gets this far, so it is read as it was written.
+        # Only a payload with a valid signature gets here, so it has the form that `sign` gave it.
         members: dict[str, Any] = json.loads(_inflate(packed) if kind == _DEFLATED else packed)
         return members
 

@@ -13,12 +13,13 @@ from aiohttp_ably import (
     ChannelRules,
     ClientSigned,
     ClientStored,
+    Decision,
     ServerDetermined,
     ServerStored,
     SessionStore,
     Strategy,
 )
-from aiohttp_ably.strategies import CapabilityLike, Decision
+from aiohttp_ably.capability import CapabilityLike
 
 from .rooms import OPERATIONS, Rooms
 
@@ -85,9 +86,9 @@ class Chosen(Strategy):
         """Whether the client may do `operation` on `resource` now."""
         return await (await self._of(auth)).allows(auth, operation, resource)
 
-    async def held(self, auth: AuthRequest) -> Capability:
-        """What the client is trusted to have already, beside its base."""
-        return await (await self._of(auth)).held(auth)
+    async def granted(self, auth: AuthRequest) -> Capability:
+        """What was granted to the client before, without its base."""
+        return await (await self._of(auth)).granted(auth)
 
     async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
         """Let the client hold `capability` too."""

@@ -1,0 +1,69 @@
+"""JWTStore: the client's current Ably JWT is its grant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import lru_cache
+
+from ..capability import Capability
+from ..errors import InvalidCapability, InvalidCredential
+from ..request import GRANT_HEADER, AuthRequest
+from ..tokens import check_expiry, open_jwt
+from .signed import ClientKeptStore
+from .signed_grant import CACHED_GRANTS, Grant
+
+_ISSUED_CLAIM = "aiohttp-ably.grant-issued"
+_GRANTED_CLAIM = "aiohttp-ably.granted"
+_SHORT = 2048  # characters; longer JWTs may have many resources and are not cached
+
+
+class JWTStore(ClientKeptStore):
+    """Stores grants with the client, in the Ably JWT itself: no cookie and no store on the server.
+
+    The client sends its JWT in the `Ably-Grant` header or the param `token`. The next token is the next
+    grant, so this needs a JWTIssuer, and only the auth route changes a grant. A claim of the JWT separates
+    what was granted from the `base` that every client has. The expiry of a JWT is not inherited by the next.
+
+    Args:
+        limit: how long a series of renewals may last after its first token.
+    """
+
+    in_token = True
+
+    def __init__(self, *, limit: timedelta = timedelta(days=7)) -> None:
+        self.limit = int(limit.total_seconds())
+        self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(open_jwt)
+
+    def read(self, auth: AuthRequest) -> Grant | None:
+        """What the client's JWT says was granted. Short JWTs that were verified lately are cached."""
+        text = auth.headers.get(GRANT_HEADER) or auth.params.get("token")
+        if not isinstance(text, str) or not text:
+            return None
+        open_token = self._cached_open if len(text) <= _SHORT else open_jwt
+        token = check_expiry(open_token(text, auth.keys), auth.now)
+        if token.client_id != auth.client_id:
+            raise InvalidCredential("the JWT belongs to another client")
+        issued = token.claims.get(_ISSUED_CLAIM)
+        if not isinstance(issued, int) or token.capability is None:
+            raise InvalidCredential("the JWT was not issued as a grant")
+        if issued + self.limit <= auth.now:
+            raise InvalidCredential("the JWT's series of renewals is over its limit")
+        granted = token.capability
+        if _GRANTED_CLAIM in token.claims:
+            try:
+                granted = Capability.from_dict(token.claims[_GRANTED_CLAIM])
+            except InvalidCapability:
+                raise InvalidCredential("the JWT's grant is not a capability") from None
+        return Grant(granted, issued, int(token.expires))
+
+    def write(self, auth: AuthRequest, granted: Capability, issued: int) -> Grant:
+        """Add the claims of the grant to the token that is issued next."""
+
+        def claims(capability: Capability) -> Mapping[str, object]:
+            if capability == granted:
+                return {_ISSUED_CLAIM: issued}
+            return {_ISSUED_CLAIM: issued, _GRANTED_CLAIM: granted.to_dict()}
+
+        auth.claims_for = claims
+        return Grant(granted, issued, issued + self.limit)
