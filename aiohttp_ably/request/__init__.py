@@ -2,5 +2,6 @@
 
 from .auth_request import GRANT_HEADER as GRANT_HEADER
 from .auth_request import MAX_BODY as MAX_BODY
+from .auth_request import REAUTHORIZE_HEADER as REAUTHORIZE_HEADER
 from .auth_request import AuthRequest as AuthRequest
 from .auth_request import received_body as received_body

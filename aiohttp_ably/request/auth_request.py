@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MAX_BODY = 128 * 1024
 """The most that an Ably SDK sends or accepts, in bytes."""
 GRANT_HEADER = istr("Ably-Grant")
+REAUTHORIZE_HEADER = istr("Ably-Reauthorize")
 _CAPABILITY_HEADER = istr("Ably-Capability")
 _CLIENT_ID_HEADER = istr("X-Ably-ClientId")
 _PREFER = istr("Prefer")
