@@ -1,4 +1,4 @@
-"""ably-js in Node.js, driven from a test by one command at a time."""
+"""ably-js in a Node.js process, driven by one command at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class PlainJs:
 
 @asynccontextmanager
 async def plain_js() -> AsyncIterator[PlainJs]:
-    """Run the client for a while."""
+    """A Node.js process that ends with the context."""
     node, folder = require_node(), require_ably_js()
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

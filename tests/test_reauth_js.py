@@ -124,7 +124,7 @@ async def test_an_ask_narrows_no_token_where_the_server_alone_decides(run: Run) 
 async def test_calls_made_together_are_one_request(run: Run) -> None:
     ran = await run("together")
     assert ran.result == {"outcomes": ["done"] * 20, "held": True}
-    assert len(ran.app.requested) <= 2
+    assert len(ran.app.requests) <= 2
     assert max(map(len, ran.app.capabilities())) == 20
 
 
@@ -151,8 +151,8 @@ async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again
     assert ran.result["state"] == "connected"
     requested = ran.app.capabilities()
     assert requested == [{}, {"chat:secret": ["subscribe"]}, {"chat:1": ["subscribe"]}, {}, {}]
-    assert ran.app.requested[1].prefer == "handling=strict"
-    assert ran.app.requested[3].prefer == "handling=lenient"
+    assert ran.app.requests[1].prefer == "handling=strict"
+    assert ran.app.requests[3].prefer == "handling=lenient"
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
 
 
@@ -161,7 +161,7 @@ async def test_one_denied_ask_costs_the_others_nothing(run: Run) -> None:
     first, denied, last = ran.result["outcomes"]
     assert (first, last) == ("done", "done")
     assert (denied["code"], denied["status"]) == (40160, 401)
-    assert len(ran.app.requested) == 3
+    assert len(ran.app.requests) == 3
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
     assert len(ran.of("reauthorized")) == 1
 
@@ -198,7 +198,7 @@ async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
         assert (outcome["code"], outcome["status"]) == (40160, 401)
         assert "API key" in outcome["message"]
     assert ran.result["state"] == "failed"
-    assert len(ran.app.requested) == 3
+    assert len(ran.app.requests) == 3
 
 
 async def test_a_failed_channel_is_attached_again_after_reauthorizing(run: Run) -> None:
@@ -240,7 +240,7 @@ async def test_the_grant_goes_back_with_every_request(run: Run, name: str) -> No
     strategy, options, client = STRATEGIES[name]
     ran = await run("inTurn", ReauthApp(strategy, options), **client)
     assert ran.result["held"] == {**BASE, **{f"chat:{room}": ["subscribe"] for room in (1, 2, 3)}}
-    sent = [requested.grant for requested in ran.app.requested]
+    sent = [requested.grant for requested in ran.app.requests]
     assert sent[0] == ""
     assert all(sent[1:])
     if name == "client signed":
@@ -269,13 +269,13 @@ async def test_a_refusal_for_good_stops_the_client(run: Run, scenario: str) -> N
         if told in ran.result:
             assert (ran.result[told]["code"], ran.result[told]["status"]) == (40300, 403)
     assert ran.result.get("state", "failed") == "failed"
-    assert len(ran.app.requested) == (1 if scenario == "signedOutAtStart" else 2)
+    assert len(ran.app.requests) == (1 if scenario == "signedOutAtStart" else 2)
 
 
 async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(run: Run) -> None:
     ran = await run("askedAndDropped")
     assert ran.result["held"] == {**BASE, "chat:2": ["subscribe"]}
-    assert ran.app.requested[-1].body["drop"] == ["chat:1"]
+    assert ran.app.requests[-1].body["drop"] == ["chat:1"]
 
 
 async def test_a_call_does_not_wait_for_a_connection_that_was_closed(run: Run) -> None:

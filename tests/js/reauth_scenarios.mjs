@@ -24,7 +24,7 @@ async function connected(more, ablyOptions) {
   return client;
 }
 
-const control = (change) => fetch(`${site}/control`, { method: "POST", body: JSON.stringify(change) });
+const configure = (change) => fetch(`${site}/settings`, { method: "POST", body: JSON.stringify(change) });
 const told = (error) => error && { code: error.code, status: error.statusCode, message: error.message };
 const outcome = (promise) => promise.then(() => "done", told);
 const post = (body) => ({ method: "POST", body: JSON.stringify(body) });
@@ -52,7 +52,7 @@ const scenarios = {
   async decidedByTheServer() {
     const { reauth } = await connected();
     const subscribe = ["subscribe"];
-    await control({ rights: { lobby: subscribe, "chat:1": subscribe, "chat:2": subscribe } });
+    await configure({ rights: { lobby: subscribe, "chat:1": subscribe, "chat:2": subscribe } });
     await reauth.need("chat:1", "subscribe");
     return { held: reauth.capability, refusal: await outcome(reauth.need("chat:3", "subscribe")) };
   },
@@ -96,16 +96,16 @@ const scenarios = {
   },
 
   async outage() {
-    await control({ down: true });
+    await configure({ down: true });
     const { reauth, realtime } = start();
     await realtime.connection.whenState("disconnected");
-    await control({ down: false });
+    await configure({ down: false });
     await realtime.connection.whenState("connected");
     const { id } = realtime.connection;
-    await control({ down: true });
+    await configure({ down: true });
     const refusal = await outcome(reauth.need("chat:1", "subscribe"));
     const state = realtime.connection.state;
-    await control({ down: false });
+    await configure({ down: false });
     const recovered = await outcome(reauth.need("chat:1", "subscribe"));
     return { refusal, state, recovered, sameConnection: id === realtime.connection.id };
   },
@@ -158,7 +158,7 @@ const scenarios = {
     const second = await connected({ storage });
     const restored = second.reauth.capability;
     for (const client of clients) client.close();
-    await control({ user: "bob" });
+    await configure({ user: "bob" });
     const third = await connected({ storage });
     return { restored, another: third.reauth.capability };
   },
@@ -175,7 +175,7 @@ const scenarios = {
 
   async signedOut() {
     const { reauth, realtime } = await connected();
-    await control({ user: null });
+    await configure({ user: null });
     const refusal = await outcome(reauth.need("chat:1", "subscribe"));
     const { state, errorReason } = realtime.connection;
     return { refusal, state, cause: told(errorReason.cause) };
@@ -183,13 +183,13 @@ const scenarios = {
 
   async signedOutAtRenewal() {
     const { realtime } = await connected();
-    await control({ user: null });
+    await configure({ user: null });
     const refusal = await outcome(realtime.auth.authorize());
     return { refusal, state: realtime.connection.state };
   },
 
   async signedOutAtStart() {
-    await control({ user: null });
+    await configure({ user: null });
     const { realtime } = start();
     await realtime.connection.whenState("failed");
     return { cause: told(realtime.connection.errorReason.cause) };
@@ -197,7 +197,7 @@ const scenarios = {
 
   async anotherUser() {
     const { reauth, realtime } = await connected();
-    await control({ user: "bob" });
+    await configure({ user: "bob" });
     return { refusal: await outcome(reauth.need("chat:1", "subscribe")), state: realtime.connection.state };
   },
 
