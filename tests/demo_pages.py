@@ -49,7 +49,7 @@ class Demo:
         self.errors: list[str] = []
 
     async def visitor(self, **options: Any) -> Person:
-        """A person with an own browser profile, not signed in."""
+        """A person with a browser profile of their own, not signed in."""
         context = await self.browser.new_context(reduced_motion="reduce", **options)
         context.set_default_timeout(TIMEOUT)
         self.contexts.append(context)

@@ -17,12 +17,12 @@ class PlainJs:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def __call__(self, command: str, **given: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+    async def __call__(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command; returns its result."""
         reader, writer = self._process.stdout, self._process.stdin
         assert reader is not None
         assert writer is not None
-        writer.write(json.dumps({"command": command, **given}).encode() + b"\n")
+        writer.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
         line = await asyncio.wait_for(reader.readline(), 30)
         assert line, "the Node.js process ended"
         return json.loads(line)

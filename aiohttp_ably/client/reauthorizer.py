@@ -53,7 +53,7 @@ class Reauthorizer:
     `"header"` is the header Ably-Grant; `"token"` sends the last JWT as the grant, for a JWTCarrier.
 
     `session`: the aiohttp.ClientSession that sends the requests, with its cookies; `close` leaves it open.
-    Default: an own session, which `close` closes.
+    Default: a session of its own, which `close` closes.
 
     `timeout`: seconds that the auth server has to answer. After them a call fails with code 50300.
     Default: 10.
@@ -181,7 +181,7 @@ class Reauthorizer:
         `url`: absolute, or relative to the auth route's. `options`: those of aiohttp.ClientSession.request.
 
         Returns the response, whose body is read. On a connected client the new token is then in effect.
-        A failure to reauthorize is not raised; it is reported by the events `failed` and `denied`.
+        If the auth server gives no token, nothing is raised; the event `failed` reports it.
         """
         response = await self._source.fetch(method, url, **options)
         state = self._connection_state()
@@ -194,7 +194,7 @@ class Reauthorizer:
         return response
 
     async def close(self) -> None:
-        """Cancel the calls that are running, and close the own session. The Ably client stays open."""
+        """Cancel the running calls, and close the session that was opened here. The Ably client stays open."""
         tasks = [*self._background, *([self._runner] if self._runner else [])]
         for task in tasks:
             task.cancel()
@@ -322,7 +322,7 @@ class Reauthorizer:
             await manager.transport.dispose()
 
     async def _reauthorize_quietly(self) -> None:
-        with contextlib.suppress(AblyException):  # reported by an event
+        with contextlib.suppress(AblyException):  # an event has reported it
             await self.reauthorize()
 
     def _connection_state(self) -> str | None:

@@ -40,11 +40,13 @@ class ReauthorizerEvent:
 
     - `requested`: the capability that is requested of the auth server.
     - `released`: the resources that the client releases.
-    - `strict`: whether a denial is requested as an error (`Prefer: handling=strict`).
+    - `strict`: True if the auth server is to answer a denial with an error, not with a token that omits the
+      denied part (`Prefer: handling=strict`).
     - `capability`: what the new token allows.
     - `denied`: the requested part that the new token does not allow. After a strict request without a token:
       all that was requested.
-    - `error`: the error that was received; None for a `denied` part of a request that was not strict.
+    - `error`: the error of the auth server or of Ably; None for a `denied` part of a request that was not
+      strict.
     """
 
     type: str

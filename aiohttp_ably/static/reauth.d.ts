@@ -52,11 +52,12 @@ export interface ReauthorizerOptions {
  *
  * - `requested`: the capability that is requested of the auth server
  * - `released`: the resources that the client releases
- * - `strict`: whether a denial is requested as an error (`Prefer: handling=strict`)
+ * - `strict`: true if the auth server is to answer a denial with an error, not with a token that omits the denied part
+ *   (`Prefer: handling=strict`)
  * - `capability`: what the new token allows
  * - `denied`: the requested part that the new token does not allow; after a strict request without a token, all that
  *   was requested
- * - `error`: the error that was received; not set for a `denied` part of a request that was not strict
+ * - `error`: the error of the auth server or of Ably; not set for a `denied` part of a request that was not strict
  * - `connectionId`: the id of the connection that uses the token; undefined for a REST client
  */
 export interface ReauthorizerEvents {
@@ -150,8 +151,8 @@ export class Reauthorizer extends EventTarget {
 
   /**
    * `fetch` for the app's own requests. If the response has `Ably-Reauthorize`, it gets a new token, which is in
-   * effect on a connected client when the promise resolves. The promise does not reject if that fails; the events
-   * `failed` and `denied` report it.
+   * effect on a connected client when the promise resolves. The promise does not reject if the auth server gives no
+   * token; the event `failed` reports it.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
 

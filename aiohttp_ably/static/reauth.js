@@ -19,6 +19,7 @@ export { AuthServerError };
 export const DENIED = 40160;
 
 const CHANNEL_FAILED = 90001; // "channel operation failed (invalid channel state)"
+const ENDED = ["closing", "closed", "failed"]; // states of a connection
 const FORBIDDEN = 403;
 const GRANT = "Ably-Grant";
 
@@ -60,7 +61,7 @@ export class Reauthorizer extends EventTarget {
     this.#url = new URL(url, globalThis.location?.href).href;
     this.#options = { list: false, storage: null, grant: "cookie", timeout: 10000, ...options };
     if (!["cookie", "header", "token"].includes(this.#options.grant)) {
-      throw new TypeError(`grant: ${this.#options.grant} must be one of "cookie", "header" and "token"`);
+      throw new TypeError(`grant: "${this.#options.grant}" must be one of "cookie", "header" and "token"`);
     }
     this.#restore();
   }
@@ -155,8 +156,8 @@ export class Reauthorizer extends EventTarget {
 
   /**
    * `fetch` for the app's own requests. If the response has `Ably-Reauthorize`, it gets a new token, which is in
-   * effect on a connected client when the promise resolves. The promise does not reject if that fails; the events
-   * `failed` and `denied` report it.
+   * effect on a connected client when the promise resolves. The promise does not reject if the auth server gives no
+   * token; the event `failed` reports it.
    */
   async fetch(input, init) {
     const base = globalThis.location?.href ?? this.#url;
@@ -166,7 +167,7 @@ export class Reauthorizer extends EventTarget {
     const response = await this.#fetch(request);
     if (sameOrigin) this.#keepGrant(response.headers);
     const state = this.#client?.connection?.state;
-    if (response.headers.has("Ably-Reauthorize") && this.#client && !["closing", "closed", "failed"].includes(state)) {
+    if (response.headers.has("Ably-Reauthorize") && this.#client && !ENDED.includes(state)) {
       const done = this.reauthorize().catch(() => {});
       if (state === undefined || state === "connected") await done;
     }
@@ -304,7 +305,7 @@ export class Reauthorizer extends EventTarget {
 
   /** Make the connection FAILED after a 403 (RSA4d1). */
   async #failConnection(error) {
-    if (["closing", "closed", "failed"].includes(this.#client.connection?.state)) return;
+    if (ENDED.includes(this.#client.connection?.state)) return;
     await this.#apply({ error }).catch(() => {});
   }
 

@@ -72,12 +72,12 @@ const commands = {
 };
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
-  const { command, ...given } = JSON.parse(line);
-  let answer;
+  const { command, ...args } = JSON.parse(line);
+  let result;
   try {
-    answer = await commands[command](given);
+    result = await commands[command](args);
   } catch (error) {
-    answer = { error: { code: error.code, statusCode: error.statusCode, message: error.message ?? String(error) } };
+    result = { error: { code: error.code, statusCode: error.statusCode, message: error.message ?? String(error) } };
   }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
 }

@@ -224,12 +224,12 @@ const scenarios = {
 };
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
-  const given = JSON.parse(line);
-  ({ url, ably, options } = given);
+  const command = JSON.parse(line);
+  ({ url, ably, options } = command);
   site = new URL(url).origin;
   events = [];
   clients = [];
-  const result = await scenarios[given.scenario]();
+  const result = await scenarios[command.scenario]();
   process.stdout.write(`${JSON.stringify({ result, events })}\n`);
   for (const client of clients) client.close();
 }
