@@ -282,8 +282,8 @@ class Reauthorizer:
     async def _obtain(self, calls: list[Call], before: Capability) -> tuple[Answer, AuthServerError | None]:
         """Get a token for `calls`. If a part of them was denied, the second value is its error.
 
-        The first request is strict, which makes a denial an error. If other calls can still succeed, a
-        second request gets the token that omits the denied part.
+        The first request is strict, which makes a denial an error. If other calls or the list can still be
+        granted, a second request gets the token that omits the denied part.
         """
         requested = NOTHING
         for call in calls:

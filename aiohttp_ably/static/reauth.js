@@ -247,8 +247,8 @@ export class Reauthorizer extends EventTarget {
 
   /**
    * Get a token for `calls`. If a part of them was denied, `denial` is its error. The first request is strict, which
-   * makes a denial an error. If other calls can still succeed, a second request gets the token that omits the denied
-   * part.
+   * makes a denial an error. If other calls or the list can still be granted, a second request gets the token that
+   * omits the denied part.
    */
   async #obtain(calls, before) {
     const requested = union(...calls.map((call) => call.requested));
