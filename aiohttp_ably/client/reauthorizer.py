@@ -194,7 +194,7 @@ class Reauthorizer:
         return response
 
     async def close(self) -> None:
-        """Cancel the running calls, and close the session that was opened here. The Ably client stays open."""
+        """Cancel the running calls and close the session that was opened here. The Ably client stays open."""
         tasks = [*self._background, *([self._runner] if self._runner else [])]
         for task in tasks:
             task.cancel()
