@@ -1,4 +1,4 @@
-"""The demo with its emulator for Ably, and people who look at it in browsers."""
+"""Run the demo with its emulator, and use its pages in a browser."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from real_parts import CHROMIUM_ARGS, require_chromium
 from aiohttp_ably.emulator import Emulator, ManualClock
 from examples.chat import make_app
 
-PATIENCE = 10_000
+TIMEOUT = 10_000  # milliseconds
 
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """A browser; launching it takes long, so one is enough for many."""
+    """A browser. Launching it takes seconds, so tests share one."""
     path = require_chromium()
-    expect.set_options(timeout=PATIENCE)
+    expect.set_options(timeout=TIMEOUT)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=CHROMIUM_ARGS)
         try:
@@ -39,7 +39,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 class Demo:
-    """The chat and its emulator, on ports of their own, and the people in it."""
+    """The running chat, its emulator, and the pages that are open."""
 
     def __init__(self, browser: Browser, emulator: Emulator, url: str) -> None:
         self.browser = browser
@@ -49,23 +49,23 @@ class Demo:
         self.errors: list[str] = []
 
     async def visitor(self, **options: Any) -> Person:
-        """Somebody with a browser profile of their own, before the door."""
+        """A person with a browser profile of their own, not signed in."""
         context = await self.browser.new_context(reduced_motion="reduce", **options)
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT)
         self.contexts.append(context)
         return await self.tab(context)
 
     async def tab(self, context: BrowserContext) -> Person:
-        """A page in a profile; what goes wrong in it is noted."""
+        """A page in a profile; its errors are collected in `errors`."""
         page = await context.new_page()
-        page.on("console", self._note)
+        page.on("console", self._collect_error)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         return Person(page, self)
 
     async def person(
         self, name: str, strategy: str, *, room: str = "lobby", fake_time: bool = False, **options: Any
     ) -> Person:
-        """Somebody who has signed in and is in a room; with `fake_time` the test can turn the page's clock."""
+        """A person who is signed in and in a room. `fake_time`: the test can advance the page's clock."""
         person = await self.visitor(**options)
         if fake_time:
             await person.page.clock.install()
@@ -78,7 +78,7 @@ class Demo:
 
     @asynccontextmanager
     async def signed_in(self, name: str, strategy: str = "server-stored") -> AsyncIterator[ClientSession]:
-        """Somebody without a browser."""
+        """A person who is signed in, with an HTTP client in place of a browser."""
         async with ClientSession(self.url, cookie_jar=CookieJar(unsafe=True)) as session:
             await session.post("/api/session", json={"name": name})
             await session.put("/api/strategy", json={"strategy": strategy})
@@ -89,10 +89,10 @@ class Demo:
         for context in self.contexts:
             await context.close()
 
-    def _note(self, message: ConsoleMessage) -> None:
+    def _collect_error(self, message: ConsoleMessage) -> None:
         if message.type != "error":
             return
-        # Chromium itself notes every answer of 400 and more; what is denied is answered with 401 or 403.
+        # Chromium logs every response of 400 and above; a denied auth request gets 401 or 403.
         expected = message.location["url"].endswith("/ably/auth") and re.search(
             "status of 40[13]", message.text
         )
@@ -101,31 +101,31 @@ class Demo:
 
 
 class Person:
-    """What somebody does with a page and sees there."""
+    """A page, and the actions of a person on it."""
 
     def __init__(self, page: Page, demo: Demo) -> None:
         self.page = page
         self.demo = demo
 
     async def open(self, where: str = "") -> None:
-        """Go to the chat."""
+        """Open the chat."""
         await self.page.goto(f"{self.demo.url}/{where}")
 
     def room(self, name: str, state: str | None = None) -> Locator:
-        """The section of a room."""
+        """The section of a room, in any state or in `state`."""
         return self.page.locator(f"section[data-room={name}]" + (f"[data-state={state}]" if state else ""))
 
     async def is_in(self, name: str, state: str = "in") -> None:
-        """Wait until a room is shown in that state."""
+        """Wait until the page shows a room in `state`."""
         await expect(self.room(name, state)).to_be_visible()
 
     async def go(self, name: str, state: str = "in") -> None:
-        """Choose a room, and wait for what comes of it."""
+        """Choose a room, and wait until it is in `state`."""
         await self.page.locator(f"nav [data-room={name}]").click()
         await self.is_in(name, state)
 
     async def say(self, text: str) -> None:
-        """Write into the room that is shown."""
+        """Send a message to the visible room."""
         await self.page.locator("section.room:visible input").fill(text)
         await self.page.locator("section.room:visible").get_by_role("button", name="Send").click()
 
@@ -134,7 +134,7 @@ class Person:
         await self.page.get_by_role("button", name=name, exact=True).click()
 
     async def choose(self, strategy: str) -> None:
-        """Put another strategy in force, and wait until it is."""
+        """Choose a strategy, and wait for the connection that uses it."""
         before = await self.connection()
         choice = self.page.locator(f"#strategies [value={strategy}]")
         if await choice.is_checked():
@@ -144,11 +144,11 @@ class Person:
         await expect(self.page.locator("#connection-state")).to_have_text("connected")
 
     async def sees(self, text: str) -> None:
-        """Wait for a text in the room that is shown."""
+        """Wait for a text in the visible room."""
         await expect(self.page.locator("section.room:visible")).to_contain_text(text)
 
     async def connection(self) -> str:
-        """The connection id that the panel shows, once there is one."""
+        """Wait for the connection id in the panel; returns it."""
         shown = self.page.locator("#connection-id")
         await expect(shown).not_to_have_text("none yet")
         return await shown.inner_text()
@@ -161,14 +161,14 @@ class Person:
     async def timeline(self) -> list[str]:
         """The titles of the time line, oldest first."""
         entries = await self.page.locator("#timeline > li").evaluate_all(
-            "all => all.map(one => one.dataset.what)"
+            "items => items.map(item => item.dataset.what)"
         )
         return list(reversed(entries))
 
 
 @asynccontextmanager
 async def demo(browser: Browser, *, clock: ManualClock | None = None, **options: Any) -> AsyncIterator[Demo]:
-    """The demo, running; `clock` is the time for the emulator and the auth server."""
+    """The running demo. `clock`: the time of the emulator and the auth server."""
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(Emulator(clock=clock))
         if clock is not None:

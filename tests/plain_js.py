@@ -1,4 +1,4 @@
-"""ably-js in Node.js, driven from a test by one command at a time."""
+"""ably-js in a Node.js process, driven by one command at a time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class PlainJs:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def __call__(self, command: str, **given: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer."""
+    async def __call__(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send a command; returns its result."""
         reader, writer = self._process.stdout, self._process.stdin
         assert reader is not None
         assert writer is not None
-        writer.write(json.dumps({"command": command, **given}).encode() + b"\n")
+        writer.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
         line = await asyncio.wait_for(reader.readline(), 30)
         assert line, "the Node.js process ended"
         return json.loads(line)
@@ -30,7 +30,7 @@ class PlainJs:
 
 @asynccontextmanager
 async def plain_js() -> AsyncIterator[PlainJs]:
-    """Run the client for a while."""
+    """A Node.js process that ends with the context."""
     node, folder = require_node(), require_ably_js()
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(

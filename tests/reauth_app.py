@@ -1,4 +1,4 @@
-"""An app with the auth route, for tests of its clients: it records what they ask, fails and signs out when told."""
+"""An app with the auth route, for tests of the client helpers. It records their auth requests."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ROOM = ["presence", "publish", "subscribe"]
 
 
 @dataclass(frozen=True)
-class CapabilityLike:
-    """An auth request as it came."""
+class ReceivedRequest:
+    """What the app records of an auth request."""
 
     body: Mapping[str, Any]
     prefer: str
@@ -40,26 +40,31 @@ class CapabilityLike:
 
 @dataclass
 class ReauthApp:
-    """The app and what a test may change: who is signed in, whether it is down, the server's own list."""
+    """The app. Its settings can be changed by a test, and by a client with POST `/settings`.
+
+    `user`: the client id of the signed-in user, or None.
+    `down`: whether the auth route answers with 503.
+    `rights`: the capability that ServerDetermined resolves.
+    """
 
     strategy: Callable[[ReauthApp], Strategy]
     options: dict[str, Any] = field(default_factory=dict)
     user: str | None = "alice"
     down: bool = False
     rights: dict[str, list[str]] = field(default_factory=lambda: dict(BASE))
-    requested: list[CapabilityLike] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     grants: list[str | None] = field(default_factory=list)
 
     def make(self, key: str) -> web.Application:
         app = web.Application(middlewares=[self._record])
         options = {"issuer": TokenRequestIssuer(jitter=0), **self.options}
         install(app, self.strategy(self), key=key, identify=lambda request: self.user, **options)
-        app.router.add_post("/control", self._control)
+        app.router.add_post("/settings", self._change_settings)
         return app
 
     def capabilities(self) -> list[dict[str, list[str]]]:
-        """What each auth request asked for."""
-        return [requested.capability for requested in self.requested]
+        """The requested capability of each auth request."""
+        return [received.capability for received in self.requests]
 
     @web.middleware
     async def _record(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -67,8 +72,8 @@ class ReauthApp:
             return await handler(request)
         assert request.method == "POST"
         headers = request.headers
-        self.requested.append(
-            CapabilityLike(await request.json(), headers["Prefer"], headers.get("Ably-Grant"))
+        self.requests.append(
+            ReceivedRequest(await request.json(), headers["Prefer"], headers.get("Ably-Grant"))
         )
         if self.down:
             raise web.HTTPServiceUnavailable(text="<p>down</p>", content_type="text/html")
@@ -76,7 +81,7 @@ class ReauthApp:
         self.grants.append(response.headers.get("Ably-Grant"))
         return response
 
-    async def _control(self, request: web.Request) -> web.Response:
+    async def _change_settings(self, request: web.Request) -> web.Response:
         vars(self).update(await request.json())
         return web.Response()
 
@@ -112,4 +117,4 @@ STRATEGIES: dict[str, tuple[Callable[[ReauthApp], Strategy], dict[str, Any], dic
     "client signed": (client_signed, {}, {"grant": "header"}),
     "client signed in the token": (token_signed, {"issuer": JWTIssuer(jitter=0)}, {"grant": "token"}),
 }
-"""By name: the strategy, options for its app, and options for its clients."""
+"""By name: the strategy, options of `setup()`, options of the client helper."""

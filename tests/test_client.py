@@ -1,4 +1,4 @@
-"""The Reauthorizer with ably-python, REST and realtime, against an app of ours and the emulator."""
+"""The client helper with ably-python, REST and realtime, against an aiohttp app and the emulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SUBSCRIBE = {"chat:1": ["subscribe"]}
 
 @dataclass
 class Started:
-    """A client under test, its Reauthorizer, and what that told."""
+    """A client under test, its Reauthorizer, and the events of that."""
 
     reauth: Reauthorizer
     realtime: AblyRealtime
@@ -60,7 +60,7 @@ Start = Callable[..., Awaitable[Started]]
 
 @pytest.fixture
 async def serve(ably_emulator: Emulator) -> AsyncIterator[Callable[..., Awaitable[str]]]:
-    """Serves an app; gives the URL of its auth route."""
+    """Serve an app; returns the URL of its auth route."""
     servers = []
 
     async def serve(app: ReauthApp, key: str | None = None) -> str:
@@ -76,7 +76,7 @@ async def serve(ably_emulator: Emulator) -> AsyncIterator[Callable[..., Awaitabl
 
 @pytest.fixture
 async def start(ably_emulator: Emulator, serve: Callable[..., Awaitable[str]]) -> AsyncIterator[Start]:
-    """Starts a realtime client of an app."""
+    """Start a realtime client of an app."""
     all_started: list[Started] = []
 
     async def start(
@@ -85,8 +85,8 @@ async def start(ably_emulator: Emulator, serve: Callable[..., Awaitable[str]]) -
         app = app or ReauthApp(server_stored)
         events: list[ReauthorizerEvent] = []
         reauth = Reauthorizer(url or await serve(app, key), on_event=events.append, **options)
-        given = {"disconnected_retry_timeout": 50, **reauth.client_options()}
-        realtime = reauth.bind(realtime_client(ably_emulator, **given))
+        ably_options = {"disconnected_retry_timeout": 50, **reauth.client_options()}
+        realtime = reauth.bind(realtime_client(ably_emulator, **ably_options))
         all_started.append(Started(reauth, realtime, app, events))
         return all_started[-1]
 
@@ -96,8 +96,8 @@ async def start(ably_emulator: Emulator, serve: Callable[..., Awaitable[str]]) -
         await started.reauth.close()
 
 
-async def refusal(awaitable: Awaitable[Any]) -> tuple[int, int]:
-    """Code and status of the error it raises."""
+async def error_of(awaitable: Awaitable[Any]) -> tuple[int, int]:
+    """Code and status of the error that it raises."""
     with pytest.raises(AblyException) as caught:
         await awaitable
     return caught.value.code, caught.value.status_code
@@ -128,12 +128,12 @@ async def test_a_client_gets_what_it_needs_on_the_same_connection(start: Start, 
     await reauth.drop("chat:1")
     if name != "server determined":
         assert reauth.capability == Capability(BASE)
-        assert channel.state == "failed"  # an attached channel loses what is given back
+        assert channel.state == "failed"  # Ably fails an attached channel that the new token does not allow
     assert started.connection_id == connection_id
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-async def test_a_rest_client_is_kept_authorized_too(
+async def test_a_rest_client_recovers_from_40160(
     ably_emulator: Emulator, serve: Callable[..., Awaitable[str]], name: str
 ) -> None:
     strategy, options, client = STRATEGIES[name]
@@ -142,25 +142,25 @@ async def test_a_rest_client_is_kept_authorized_too(
         rest = reauth.bind(AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python")))
         try:
             await reauth.publish(rest.channels.get("chat:1"), "greeting", "hello")
-            assert reauth.holds("chat:1", "publish")
-            assert await refusal(reauth.publish(rest.channels.get("chat:secret"), "a", "b")) == (40160, 401)
+            assert reauth.allows("chat:1", "publish")
+            assert await error_of(reauth.publish(rest.channels.get("chat:secret"), "a", "b")) == (40160, 401)
             app.user = None
-            assert await refusal(reauth.need("chat:2")) == (40300, 403)
-            assert await refusal(rest.auth.authorize()) == (40300, 403)
+            assert await error_of(reauth.need("chat:2")) == (40300, 403)
+            assert await error_of(rest.auth.authorize()) == (40300, 403)
         finally:
             await rest.close()
 
 
-async def test_calls_made_together_are_one_request(start: Start) -> None:
+async def test_concurrent_calls_share_one_request(start: Start) -> None:
     started = await start()
     rooms = [f"chat:{number}" for number in range(20)]
     await asyncio.gather(*(started.reauth.need(room, "subscribe") for room in rooms))
-    assert all(started.reauth.holds(room, ["subscribe"]) for room in rooms)
-    assert len(started.app.requested) <= 2
+    assert all(started.reauth.allows(room, ["subscribe"]) for room in rooms)
+    assert len(started.app.requests) <= 2
     assert max(map(len, started.app.capabilities())) == 20
 
 
-async def test_what_is_held_is_not_asked_for(start: Start) -> None:
+async def test_a_granted_capability_is_not_requested_again(start: Start) -> None:
     started = await start()
     await started.connected()
     await started.reauth.need("chat:1", "subscribe")
@@ -170,16 +170,16 @@ async def test_what_is_held_is_not_asked_for(start: Start) -> None:
     assert [event.type for event in started.events] == ["request", "granted"] * 2 + ["reauthorized"]
 
 
-async def test_an_ask_narrows_no_token_where_the_server_alone_decides(start: Start) -> None:
+async def test_a_request_does_not_narrow_a_server_determined_token(start: Start) -> None:
     started = await start(ReauthApp(server_determined))
     await started.connected()
     started.app.rights = {**BASE, **SUBSCRIBE, "chat:2": ["subscribe"]}
     await started.reauth.need("chat:1", "subscribe")
     assert started.reauth.capability == Capability(started.app.rights)
-    assert await refusal(started.reauth.need("chat:3", "subscribe")) == (40160, 401)
+    assert await error_of(started.reauth.need("chat:3", "subscribe")) == (40160, 401)
 
 
-async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again(start: Start) -> None:
+async def test_a_denied_request_raises_the_servers_error_and_is_not_repeated(start: Start) -> None:
     started = await start()
     connection_id = await started.connected()
     with pytest.raises(AuthServerError, match="chat:secret") as caught:
@@ -190,7 +190,7 @@ async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again
     await started.realtime.auth.authorize()
     assert (started.state, started.connection_id) == ("connected", connection_id)
     assert started.app.capabilities() == [{}, {"chat:secret": ["subscribe"]}, SUBSCRIBE, {}, {}]
-    assert [requested.prefer for requested in started.app.requested[1:4]] == [
+    assert [received.prefer for received in started.app.requests[1:4]] == [
         "handling=strict",
         "handling=strict",
         "handling=lenient",
@@ -198,39 +198,39 @@ async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again
     assert [event.denied for event in started.of("denied")] == [Capability({"chat:secret": "subscribe"})]
 
 
-async def test_one_denied_ask_costs_the_others_nothing(start: Start) -> None:
+async def test_one_denied_call_does_not_fail_the_others(start: Start) -> None:
     started = await start()
     await started.connected()
     rooms = ["chat:1", "chat:secret", "chat:2"]
-    requested = [outcome(started.reauth.need(room, "subscribe")) for room in rooms]
-    assert await asyncio.gather(*requested) == ["done", (40160, 401), "done"]
-    assert len(started.app.requested) == 3
+    calls = [outcome(started.reauth.need(room, "subscribe")) for room in rooms]
+    assert await asyncio.gather(*calls) == ["done", (40160, 401), "done"]
+    assert len(started.app.requests) == 3
     assert [event.denied for event in started.of("denied")] == [Capability({"chat:secret": "subscribe"})]
 
 
 @pytest.mark.filterwarnings("ignore:unknown operation")
-async def test_one_malformed_ask_costs_the_others_nothing(start: Start) -> None:
+async def test_one_malformed_call_does_not_fail_the_others(start: Start) -> None:
     started = await start()
     await started.connected()
     calls = [started.reauth.need("chat:1", "subscribe"), started.reauth.need("chat:2", "sing")]
     assert await asyncio.gather(*map(outcome, calls)) == ["done", (40000, 400)]
 
 
-async def test_an_outage_is_over_when_it_is_over(start: Start) -> None:
+async def test_the_client_recovers_from_an_outage_of_the_auth_server(start: Start) -> None:
     app = ReauthApp(server_stored, down=True)
     started = await start(app)
     await started.until("disconnected")
     app.down = False
     connection_id = await started.connected()
     app.down = True
-    assert await refusal(started.reauth.need("chat:1", "subscribe")) == (50300, 503)
+    assert await error_of(started.reauth.need("chat:1", "subscribe")) == (50300, 503)
     assert started.state == "connected"
     app.down = False
     await started.reauth.need("chat:1", "subscribe")
     assert started.connection_id == connection_id
 
 
-async def test_40160_again_ends_after_one_retry(start: Start) -> None:
+async def test_a_second_40160_is_raised(start: Start) -> None:
     started = await start()
     await started.connected()
     runs = []
@@ -239,12 +239,12 @@ async def test_40160_again_ends_after_one_retry(start: Start) -> None:
         runs.append(1)
         raise AblyException("no", 401, 40160)
 
-    assert await refusal(started.reauth.guard("[?rewind=1]chat:1", "publish", refused)) == (40160, 401)
+    assert await error_of(started.reauth.guard("[?rewind=1]chat:1", "publish", refused)) == (40160, 401)
     assert len(runs) == 2
     assert started.app.capabilities() == [{}, {"chat:1": ["publish"]}]
 
 
-async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
+async def test_a_capability_that_the_api_key_lacks_is_requested_once(
     start: Start, ably_emulator: Emulator
 ) -> None:
     key = ably_emulator.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
@@ -254,10 +254,10 @@ async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
     with pytest.raises(AuthServerError, match="API key"):
         await started.reauth.attach(channel)
     assert channel.state == "failed"
-    assert len(started.app.requested) == 2
+    assert len(started.app.requests) == 2
 
 
-async def test_a_failed_channel_is_attached_again_after_reauthorizing(start: Start) -> None:
+async def test_guard_attaches_a_failed_channel_again(start: Start) -> None:
     started = await start()
     connection_id = await started.connected()
     channel = started.realtime.channels.get("chat:1")
@@ -274,20 +274,20 @@ async def test_a_failed_channel_is_attached_again_after_reauthorizing(start: Sta
         {"chat:1": ["publish"]},
     ]
     with pytest.raises(ValueError, match="publish"):
-        await started.reauth.publish(channel)  # passed on: it is not for want of a right
+        await started.reauth.publish(channel)  # an error other than 40160 is raised as it is
 
 
-async def test_presence_is_entered_on_a_channel_not_attached_yet(start: Start) -> None:
+async def test_enter_attaches_the_channel_first(start: Start) -> None:
     started = await start()
     await started.connected()
     channel = started.realtime.channels.get("chat:1")
     await started.reauth.enter(channel, "here")
     assert channel.state == "attached"
-    assert await refusal(started.reauth.enter(started.realtime.channels.get("chat:secret"))) == (40160, 401)
+    assert await error_of(started.reauth.enter(started.realtime.channels.get("chat:secret"))) == (40160, 401)
     assert started.app.capabilities() == [{}, {"chat:1": ["presence"]}, {"chat:secret": ["presence"]}]
 
 
-async def test_the_list_holds_what_was_granted_outlives_the_client_and_is_nobody_elses(
+async def test_the_list_is_stored_and_not_used_for_another_client(
     start: Start, serve: Callable[..., Awaitable[str]]
 ) -> None:
     app = ReauthApp(client_stored)
@@ -311,68 +311,68 @@ async def test_the_list_holds_what_was_granted_outlives_the_client_and_is_nobody
 
 
 @pytest.mark.parametrize("name", ["client signed", "client signed in the token"])
-async def test_the_grant_goes_back_with_every_request(start: Start, name: str) -> None:
+async def test_every_request_sends_the_last_grant(start: Start, name: str) -> None:
     strategy, options, client = STRATEGIES[name]
     started = await start(ReauthApp(strategy, options), **client)
     await started.connected()
     await started.reauth.need("chat:1", "subscribe")
     await started.reauth.need("chat:2", "subscribe")
     assert started.reauth.capability == Capability({**BASE, **SUBSCRIBE, "chat:2": "subscribe"})
-    sent = [requested.grant for requested in started.app.requested]
+    sent = [received.grant for received in started.app.requests]
     assert sent[0] == ""
     assert all(sent[1:])
     if name == "client signed":
         assert sent[1:] == started.app.grants[:-1]
 
 
-async def test_a_grant_in_a_cookie_stays_in_the_session(start: Start) -> None:
-    jar = aiohttp.CookieJar(unsafe=True)  # one that takes cookies of an IP address
+async def test_a_grant_cookie_stays_in_the_session(start: Start) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)  # it takes cookies of an IP address
     async with aiohttp.ClientSession(cookie_jar=jar) as session:
         started = await start(ReauthApp(STRATEGIES["client signed"][0]), session=session)
         await started.connected()
         await started.reauth.need("chat:1", "subscribe")
         await started.reauth.need("chat:2", "subscribe")
-        assert started.reauth.holds("chat:1")
-        assert {requested.grant for requested in started.app.requested} == {None}
+        assert started.reauth.allows("chat:1")
+        assert {received.grant for received in started.app.requests} == {None}
         await started.reauth.close()
         assert not session.closed
 
 
-async def test_what_the_app_grants_is_in_effect_when_its_fetch_returns(start: Start) -> None:
+async def test_a_grant_of_a_handler_is_in_effect_when_fetch_returns(start: Start) -> None:
     started = await start()
     connection_id = await started.connected()
     response = await started.reauth.fetch("POST", "/grant", json=SUBSCRIBE)
     assert await response.json() == SUBSCRIBE
-    assert started.reauth.holds("chat:1", "subscribe")
+    assert started.reauth.allows("chat:1", "subscribe")
     await started.reauth.fetch("POST", "/grant", json=SUBSCRIBE)  # changes nothing
     assert started.app.capabilities() == [{}, {}]
     assert started.connection_id == connection_id
 
 
-async def test_a_signed_out_client_stops(start: Start) -> None:
+async def test_a_client_that_is_no_longer_signed_in_stops(start: Start) -> None:
     started = await start()
     await started.connected()
     started.app.user = None
-    assert await refusal(started.reauth.need("chat:1", "subscribe")) == (40300, 403)
+    assert await error_of(started.reauth.need("chat:1", "subscribe")) == (40300, 403)
     assert started.state == "failed"
-    assert len(started.app.requested) == 2
+    assert len(started.app.requests) == 2
 
 
 async def test_a_client_that_was_never_signed_in_stops(start: Start) -> None:
     started = await start(ReauthApp(server_stored, user=None))
     await started.until("failed")
-    assert len(started.app.requested) == 1
+    assert len(started.app.requests) == 1
 
 
-async def test_a_client_does_not_go_on_as_somebody_else(start: Start) -> None:
+async def test_a_client_stops_when_another_user_is_signed_in(start: Start) -> None:
     started = await start()
     await started.connected()
     started.app.user = "bob"
-    assert await refusal(started.reauth.need("chat:1", "subscribe")) == (40300, 403)
+    assert await error_of(started.reauth.need("chat:1", "subscribe")) == (40300, 403)
     assert started.state == "failed"
 
 
-async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(start: Start) -> None:
+async def test_need_and_drop_of_one_resource_keep_their_order(start: Start) -> None:
     started = await start()
     await started.connected()
     reauth = started.reauth
@@ -380,11 +380,11 @@ async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(start: St
         reauth.need("chat:1", "subscribe"), reauth.drop("chat:1"), reauth.need("chat:2", "subscribe")
     )
     assert reauth.capability == Capability({**BASE, "chat:2": "subscribe"})
-    assert started.app.requested[-1].body["drop"] == ["chat:1"]
+    assert started.app.requests[-1].body["drop"] == ["chat:1"]
 
 
 async def test_a_bare_jwt_can_be_renewed(start: Start, ably_emulator: Emulator) -> None:
-    """Taken for a token without a client id, it would be refused the second time."""
+    """ably-python would take a bare JWT for a token without a client id, and refuse the next."""
 
     async def bare(_request: web.Request) -> web.Response:
         now = ably_emulator.clock.now() // 1000
@@ -428,43 +428,43 @@ async def test_headers_and_params_go_to_the_auth_server_and_not_to_ably(
         await started.connected()
         await started.reauth.reauthorize()
         assert seen == [("Bearer 1", "t1"), ("Bearer 2", "t1")]
-        assert not started.realtime.auth.auth_options.auth_headers  # these the SDK would send to Ably too
+        assert not started.realtime.auth.auth_options.auth_headers  # ably-python would send these to Ably too
 
 
-ANSWERS: dict[str, tuple[web.Response, tuple[int, int]]] = {
+RESPONSES: dict[str, tuple[web.Response, tuple[int, int]]] = {
     "a login page": (web.Response(text="<html>", content_type="text/html"), (40170, 401)),
     "JSON without a token": (web.json_response({}), (40170, 401)),
-    "an error as text": (web.json_response({"error": "no"}, status=500), (50000, 500)),
+    "an error that is a string": (web.json_response({"error": "no"}, status=500), (50000, 500)),
     "an error in headers": (web.Response(status=401, headers={"X-Ably-ErrorCode": "40101"}), (40101, 401)),
-    "JSON that is none": (web.Response(text="{", content_type="application/json"), (40170, 401)),
+    "invalid JSON": (web.Response(text="{", content_type="application/json"), (40170, 401)),
 }
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-async def test_an_answer_without_a_token_is_an_error_with_code_and_status(
+@pytest.mark.parametrize("name", RESPONSES)
+async def test_a_response_without_a_token_is_an_error_with_code_and_status(
     ably_emulator: Emulator, name: str
 ) -> None:
-    response, expected = ANSWERS[name]
+    response, expected = RESPONSES[name]
 
-    async def answer(_request: web.Request) -> web.Response:
+    async def respond(_request: web.Request) -> web.Response:
         return web.Response(body=response.body, status=response.status, headers=response.headers)
 
     app = web.Application()
-    app.router.add_post(PATH, answer)
+    app.router.add_post(PATH, respond)
     async with TestServer(app) as server, Reauthorizer(server.make_url(PATH)) as reauth:
         rest = AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python"))
-        assert await refusal(rest.auth.authorize()) == expected
+        assert await error_of(rest.auth.authorize()) == expected
         await rest.close()
 
 
-async def test_a_server_that_cannot_be_reached_is_unavailable(ably_emulator: Emulator) -> None:
+async def test_an_unreachable_auth_server_is_an_unavailable_error(ably_emulator: Emulator) -> None:
     async with Reauthorizer("http://127.0.0.1:1/ably/auth") as reauth:
         rest = AblyRest(**reauth.client_options(), **client_options(ably_emulator, sdk="python"))
-        assert await refusal(rest.auth.authorize()) == (50300, 503)
+        assert await error_of(rest.auth.authorize()) == (50300, 503)
         await rest.close()
 
 
-async def test_a_cancelled_call_costs_the_others_nothing(start: Start) -> None:
+async def test_a_cancelled_call_does_not_fail_the_others(start: Start) -> None:
     started = await start()
     await started.connected()
     cancelled = asyncio.create_task(started.reauth.need("chat:1", "subscribe"))
@@ -472,10 +472,10 @@ async def test_a_cancelled_call_costs_the_others_nothing(start: Start) -> None:
     await asyncio.sleep(0)
     cancelled.cancel()
     await other
-    assert started.reauth.holds("chat:2")
+    assert started.reauth.allows("chat:2")
 
 
-async def test_closing_ends_what_is_under_way(start: Start) -> None:
+async def test_close_cancels_running_calls(start: Start) -> None:
     started = await start()
     await started.connected()
     call = asyncio.create_task(started.reauth.need("chat:1", "subscribe"))
@@ -485,7 +485,7 @@ async def test_closing_ends_what_is_under_way(start: Start) -> None:
         await call
 
 
-async def test_misuse_is_told_at_once() -> None:
+async def test_misuse_raises_an_error() -> None:
     async with Reauthorizer("https://app.example.com/ably/auth") as reauth:
         with pytest.raises(TypeError, match=r"bind\(client\) first"):
             await reauth.need("chat:1")
@@ -493,5 +493,5 @@ async def test_misuse_is_told_at_once() -> None:
             await reauth.need("")
     with pytest.raises(ValueError, match="'cookie', 'header' and 'token'"):
         Reauthorizer("https://app.example.com/ably/auth", grant="pigeon")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="must be whole"):
+    with pytest.raises(ValueError, match="must be absolute"):
         Reauthorizer("/ably/auth")

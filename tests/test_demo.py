@@ -1,4 +1,4 @@
-"""The demo, as people meet it: each strategy in real browsers against the emulator for Ably."""
+"""The demo with each strategy, in Chromium, against the emulator."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ every_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     require_ably_js()
-    async with chromium() as one:
-        yield one
+    async with chromium() as launched:
+        yield launched
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -39,8 +39,8 @@ async def chat(browser: Browser) -> AsyncIterator[Demo]:
         assert running.errors == []
 
 
-def beginning(strategy: str, name: str) -> list[str]:
-    """The rooms that a token names before anything is asked."""
+def rooms_at_start(strategy: str, name: str) -> list[str]:
+    """The rooms in the first token, before the client requests any."""
     if strategy != "server-determined":
         return ["lobby"]
     return ["garden", "lobby", *(["workshop"] if name == "Ben" else [])]
@@ -64,12 +64,12 @@ async def test_two_people_talk(chat: Demo, strategy: str) -> None:
 
 
 @every_strategy
-async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, strategy: str) -> None:
+async def test_a_room_is_granted_and_withdrawn_on_one_connection(chat: Demo, strategy: str) -> None:
     ada = await chat.person("Ada", strategy, room="studio")
     ben = await chat.person("Ben", strategy)
     connection = await ben.connection()
 
-    # Without the right: refused, and told why. The rest goes on.
+    # Not a member: the room shows the error, and the connection and the other rooms go on.
     await ben.go("studio", "refused")
     await ben.sees("The Studio is for its members")
     await ben.sees("40160: denied")
@@ -78,7 +78,7 @@ async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, 
     await ben.say("Still here")
     await ben.sees("Still here")
 
-    # Admitted: the page changes by itself.
+    # Admitted: the page joins the room without a click.
     await ben.go("studio", "refused")
     await ben.press("Ask Ada to let you in")
     await ada.press("Admit Ben")
@@ -87,20 +87,20 @@ async def test_the_right_to_a_room_comes_and_goes_on_one_connection(chat: Demo, 
     await ada.sees("Thank you")
     assert (await ben.timeline())[-2:] == ["Reauthorized", "Attached"]
 
-    # Removed: the channel fails and says why.
+    # Removed: the room shows the error of its channel.
     await ada.press("Remove Ben")
     await ben.is_in("studio", "removed")
     await ben.sees("Ada removed you from the Studio")
     await ben.sees("40160: channel 'chat:studio' is not permitted")
-    await ben.may(*beginning(strategy, "Ben"))
+    await ben.may(*rooms_at_start(strategy, "Ben"))
     await ada.sees("Ben left")
     assert await ben.connection() == connection
 
-    # Whatever the browser still holds, the right is gone.
+    # After a reload the room is still withdrawn.
     await ben.page.reload()
     await ben.is_in("studio", "refused")
-    held = chat.emulator.connections[await ben.connection()].capability
-    assert not held.allows("subscribe", "chat:studio")
+    capability = chat.emulator.connections[await ben.connection()].capability
+    assert not capability.allows("subscribe", "chat:studio")
 
 
 @every_strategy
@@ -110,33 +110,33 @@ async def test_signing_out_stops_the_client(chat: Demo, strategy: str) -> None:
     await ben.press("Sign out")
     await expect(ben.page.get_by_label("Your name")).to_be_focused()
     assert connection not in chat.emulator.connections
-    requested: list[str] = []
-    ben.page.on("request", lambda request: requested.append(request.url))
-    ben.page.on("websocket", lambda socket: requested.append(socket.url))
+    urls: list[str] = []
+    ben.page.on("request", lambda request: urls.append(request.url))
+    ben.page.on("websocket", lambda socket: urls.append(socket.url))
     await ben.page.clock.fast_forward("01:00:00")
     session = await ben.page.evaluate("fetch('/api/session').then((answer) => answer.json())")
     assert session["user"] is None
-    # The browser fetches the page's icon when it likes.
-    assert [url for url in requested if not url.startswith(f"{chat.url}/static/")] == [
-        f"{chat.url}/api/session"
-    ]
+    # The browser may fetch the page's icon at any time.
+    assert [url for url in urls if not url.startswith(f"{chat.url}/static/")] == [f"{chat.url}/api/session"]
 
 
 @every_strategy
-async def test_the_next_user_of_a_browser_gets_nothing_of_the_last(chat: Demo, strategy: str) -> None:
+async def test_the_next_user_of_a_browser_has_none_of_the_previous_capability(
+    chat: Demo, strategy: str
+) -> None:
     person = await chat.person("Ada", strategy, room="studio")
     await person.press("Sign out")
     await person.press("Cleo owns nothing")
     await person.is_in("lobby")
     await person.choose(strategy)
     await person.is_in("lobby")
-    await person.may(*beginning(strategy, "Cleo"))
+    await person.may(*rooms_at_start(strategy, "Cleo"))
     await expect(person.page.locator("#client-id")).to_have_text("Cleo")
     await person.go("studio", "refused")
 
 
 @every_strategy
-async def test_a_token_is_renewed_unnoticed(browser: Browser, strategy: str) -> None:
+async def test_a_token_is_renewed_on_the_same_connection(browser: Browser, strategy: str) -> None:
     clock = ManualClock()
     async with demo(browser, clock=clock) as running:
         ben = await running.person("Ben", strategy, room="garden")
@@ -158,18 +158,18 @@ async def test_a_token_is_renewed_unnoticed(browser: Browser, strategy: str) -> 
         assert running.errors == []
 
 
-async def test_the_time_line_tells_how_a_refusal_is_put_right(chat: Demo) -> None:
+async def test_the_time_line_shows_the_recovery_from_40160(chat: Demo) -> None:
     ben = await chat.person("Ben", "server-stored")
     before = len(await ben.timeline())
     await ben.go("garden")
     assert (await ben.timeline())[before:] == ["Refused by Ably", "Auth request", "Reauthorized", "Attached"]
-    requested = ben.page.locator("#timeline > li", has_text="Auth request").first.locator("dd")
-    await expect(requested).to_have_text(
+    facts = ben.page.locator("#timeline > li", has_text="Auth request").first.locator("dd")
+    await expect(facts).to_have_text(
         ["chat:garden (all)", "chat:garden (all)", "chat:garden (presence, publish, subscribe)"]
     )
 
 
-async def test_what_is_left_is_given_back(chat: Demo) -> None:
+async def test_leaving_a_room_releases_it(chat: Demo) -> None:
     ben = await chat.person("Ben", "client-signed", room="garden")
     await ben.may("garden", "lobby")
     await ben.press("Leave")
@@ -187,9 +187,9 @@ async def test_the_chat_is_usable_by_keyboard(chat: Demo) -> None:
     await keyboard.type("Ben")
     await keyboard.press("Enter")
     await expect(ben.page.get_by_label("Say something in the Lobby")).to_be_focused()
-    await keyboard.type("By hand")
+    await keyboard.type("Typed")
     await keyboard.press("Enter")
-    await ben.sees("By hand")
+    await ben.sees("Typed")
     await ben.page.locator("nav [data-room=studio]").focus()
     await keyboard.press("Enter")
     await ben.is_in("studio", "refused")
@@ -233,17 +233,17 @@ async def test_tabs_of_one_browser_sign_out_together(chat: Demo) -> None:
     await expect(other.page.get_by_label("Your name")).to_be_focused()
 
 
-async def test_a_grant_from_before_brings_nothing_back(chat: Demo) -> None:
+async def test_an_old_grant_does_not_restore_a_withdrawn_room(chat: Demo) -> None:
     async with chat.signed_in("Ada") as ada, chat.signed_in("Ben", "client-signed") as ben:
         requested = {"capability": {"chat:studio": ["*"]}}
         await ada.post("/api/rooms/studio/members", json={"name": "Ben"})
-        async with ben.post("/ably/auth", json=requested) as answer:
-            assert "chat:studio" in json.loads((await answer.json())["capability"])
-            grant = answer.cookies["ably_grant"].value
+        async with ben.post("/ably/auth", json=requested) as response:
+            assert "chat:studio" in json.loads((await response.json())["capability"])
+            grant = response.cookies["ably_grant"].value
         await ada.delete("/api/rooms/studio/members/Ben")
         ben.cookie_jar.update_cookies({"ably_grant": grant}, URL(chat.url))
-        async with ben.post("/ably/auth", json={}) as answer:
-            assert list(json.loads((await answer.json())["capability"])) == ["chat:lobby"]
+        async with ben.post("/ably/auth", json={}) as response:
+            assert list(json.loads((await response.json())["capability"])) == ["chat:lobby"]
 
 
 @pytest.mark.parametrize(
@@ -256,12 +256,14 @@ async def test_a_grant_from_before_brings_nothing_back(chat: Demo) -> None:
         ("POST", "/api/session", ["Ben"], 400),
         ("PUT", "/api/strategy", {"strategy": "hope"}, 400),
     ],
-    ids=["admits", "removes", "no such room", "no name", "no object", "no such strategy"],
+    ids=["admits", "removes", "unknown room", "invalid name", "not an object", "unknown strategy"],
 )
-async def test_the_server_refuses(chat: Demo, method: str, path: str, body: object, status: int) -> None:
-    async with chat.signed_in("Ben") as ben, ben.request(method, path, json=body) as answer:
-        assert answer.status == status
-        assert await answer.text()
+async def test_the_api_rejects_a_request(
+    chat: Demo, method: str, path: str, body: object, status: int
+) -> None:
+    async with chat.signed_in("Ben") as ben, ben.request(method, path, json=body) as response:
+        assert response.status == status
+        assert await response.text()
 
 
 async def test_a_session_that_ended_elsewhere_ends_the_client(chat: Demo) -> None:
@@ -272,13 +274,13 @@ async def test_a_session_that_ended_elsewhere_ends_the_client(chat: Demo) -> Non
     await expect(ben.page.locator("#connection-state")).to_have_text("closed")
 
 
-async def test_a_missing_sdk_is_named(browser: Browser) -> None:
+async def test_a_missing_sdk_is_reported(browser: Browser) -> None:
     async with demo(browser, sdk="/static/nowhere.js") as running:
-        somebody = await running.visitor()
-        await somebody.open()
-        await expect(somebody.page.get_by_role("alert").first).to_contain_text("ably-js is missing")
-        [only] = running.errors  # Chromium's own note
-        assert "nowhere.js" in only
+        visitor = await running.visitor()
+        await visitor.open()
+        await expect(visitor.page.get_by_role("alert").first).to_contain_text("ably-js is missing")
+        [error] = running.errors  # Chromium logs a failed load
+        assert "nowhere.js" in error
 
 
 async def test_the_command_serves_the_chat_and_ends_when_interrupted() -> None:

@@ -1,4 +1,4 @@
-"""reauth.js with ably-js in Node.js, against an app of ours and the emulator."""
+"""reauth.js with ably-js in Node.js, against an aiohttp app and the emulator."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aiohttp_ably.pytest_plugin import client_options
 
 @dataclass
 class Ran:
-    """What came of a scenario: its result, and the events of reauth.js in it."""
+    """The result of a scenario, the events of reauth.js in it, and the app."""
 
     result: dict[str, Any]
     events: list[tuple[str, dict[str, Any]]]
@@ -40,12 +40,12 @@ Run = Callable[..., Awaitable[Ran]]
 
 
 class Scenarios:
-    """Node.js running reauth_scenarios.mjs, started again where a scenario ended it."""
+    """A Node.js process that runs reauth_scenarios.mjs; it is started again if a scenario ended it."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
-    def run(self, given: dict[str, Any]) -> dict[str, Any]:
+    def run(self, scenario: dict[str, Any]) -> dict[str, Any]:
         if self.process is None or self.process.poll() is not None:
             self.close()
             self.process = subprocess.Popen(
@@ -55,10 +55,10 @@ class Scenarios:
                 stdout=subprocess.PIPE,
                 text=True,
             )
-        print(json.dumps(given), file=self.process.stdin, flush=True)
+        print(json.dumps(scenario), file=self.process.stdin, flush=True)
         assert self.process.stdout
         line = self.process.stdout.readline()
-        assert line, "Node.js ended; its own words are in the captured stderr"
+        assert line, "Node.js ended; see the captured stderr"
         return json.loads(line)
 
     def close(self) -> None:
@@ -76,23 +76,23 @@ def scenarios() -> Iterator[Scenarios]:
 
 @pytest.fixture
 async def run(ably_emulator: Emulator, scenarios: Scenarios) -> Run:
-    """Runs a scenario against an app with a strategy."""
+    """Run a scenario against an app."""
 
     async def run(scenario: str, app: ReauthApp | None = None, key: str | None = None, **options: Any) -> Ran:
         app = app or ReauthApp(server_stored)
         async with TestServer(app.make(key or ably_emulator.key)) as server:
             url = str(server.make_url(PATH))
-            given = {
+            command = {
                 "scenario": scenario,
                 "url": url,
                 "options": options,
                 "ably": client_options(ably_emulator),
             }
-            running = asyncio.to_thread(scenarios.run, given)
+            running = asyncio.to_thread(scenarios.run, command)
             try:
                 outcome = await asyncio.wait_for(running, 30)
             except asyncio.TimeoutError:
-                scenarios.close()  # the thread is waiting for it
+                scenarios.close()  # ends the thread, which waits for the process
                 raise
         return Ran(**outcome, app=app)
 
@@ -103,35 +103,34 @@ async def run(ably_emulator: Emulator, scenarios: Scenarios) -> Run:
 async def test_a_client_gets_what_it_needs_on_the_same_connection(run: Run, name: str) -> None:
     strategy, options, client = STRATEGIES[name]
     app = ReauthApp(strategy, options, rights={**BASE, "chat:1": ROOM})
-    ran = await run("exchange", app, **client)
-    held = {"publish", "subscribe", "presence"}
+    ran = await run("needAndDrop", app, **client)
     assert ran.result["data"] == "hello"
-    assert set(ran.result["held"]["chat:1"]) == held
-    assert ran.result["held"]["lobby"] == ["subscribe"]
+    assert set(ran.result["granted"]["chat:1"]) == {"publish", "subscribe", "presence"}
+    assert ran.result["granted"]["lobby"] == ["subscribe"]
     assert ran.result["sameConnection"]
     if name != "server determined":
         assert ran.result["after"] == BASE
-        assert ran.result["state"] == "failed"  # an attached channel loses what is given back
+        assert (
+            ran.result["state"] == "failed"
+        )  # Ably fails an attached channel that the new token does not allow
 
 
-async def test_an_ask_narrows_no_token_where_the_server_alone_decides(run: Run) -> None:
-    ran = await run("decidedByTheServer", ReauthApp(server_determined))
-    assert ran.result["held"] == {**BASE, "chat:1": ["subscribe"], "chat:2": ["subscribe"]}
-    assert ran.result["refusal"]["code"] == 40160
+async def test_a_request_does_not_narrow_a_server_determined_token(run: Run) -> None:
+    ran = await run("serverDetermined", ReauthApp(server_determined))
+    assert ran.result["capability"] == {**BASE, "chat:1": ["subscribe"], "chat:2": ["subscribe"]}
+    assert ran.result["error"]["code"] == 40160
     assert ran.app.capabilities() == [{}, {"chat:1": ["subscribe"]}, {}, {"chat:3": ["subscribe"]}]
 
 
-async def test_calls_made_together_are_one_request(run: Run) -> None:
-    ran = await run("together")
-    assert ran.result == {"outcomes": ["done"] * 20, "held": True}
-    assert len(ran.app.requested) <= 2
+async def test_concurrent_calls_share_one_request(run: Run) -> None:
+    ran = await run("concurrentCalls")
+    assert ran.result == {"outcomes": ["done"] * 20, "allowed": True}
+    assert len(ran.app.requests) <= 2
     assert max(map(len, ran.app.capabilities())) == 20
 
 
-async def test_what_is_asked_meanwhile_goes_into_the_next_request_and_what_is_held_into_none(
-    run: Run,
-) -> None:
-    ran = await run("inTurn")
+async def test_calls_during_a_request_share_the_next_one(run: Run) -> None:
+    ran = await run("callsDuringARequest")
     assert ran.app.capabilities() == [
         {},
         {"chat:1": ["subscribe"]},
@@ -142,84 +141,85 @@ async def test_what_is_asked_meanwhile_goes_into_the_next_request_and_what_is_he
     assert kinds == ["request", "granted"] * 3
 
 
-async def test_a_denied_ask_is_refused_by_the_servers_words_and_never_sent_again(run: Run) -> None:
+async def test_a_denied_request_rejects_with_the_servers_error_and_is_not_repeated(run: Run) -> None:
     ran = await run("denied")
-    refusal = ran.result["refusal"]
-    assert (refusal["code"], refusal["status"]) == (40160, 401)
-    assert "chat:secret" in refusal["message"]
+    error = ran.result["error"]
+    assert (error["code"], error["status"]) == (40160, 401)
+    assert "chat:secret" in error["message"]
     assert ran.result["sameConnection"]
     assert ran.result["state"] == "connected"
-    requested = ran.app.capabilities()
-    assert requested == [{}, {"chat:secret": ["subscribe"]}, {"chat:1": ["subscribe"]}, {}, {}]
-    assert ran.app.requested[1].prefer == "handling=strict"
-    assert ran.app.requested[3].prefer == "handling=lenient"
+    assert ran.app.capabilities() == [{}, {"chat:secret": ["subscribe"]}, {"chat:1": ["subscribe"]}, {}, {}]
+    assert ran.app.requests[1].prefer == "handling=strict"
+    assert ran.app.requests[3].prefer == "handling=lenient"
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
 
 
-async def test_one_denied_ask_costs_the_others_nothing(run: Run) -> None:
-    ran = await run("oneOfSeveral")
+async def test_one_denied_call_does_not_fail_the_others(run: Run) -> None:
+    ran = await run("oneOfThreeDenied")
     first, denied, last = ran.result["outcomes"]
     assert (first, last) == ("done", "done")
     assert (denied["code"], denied["status"]) == (40160, 401)
-    assert len(ran.app.requested) == 3
+    assert len(ran.app.requests) == 3
     assert [detail["denied"] for detail in ran.of("denied")] == [{"chat:secret": ["subscribe"]}]
     assert len(ran.of("reauthorized")) == 1
 
 
-async def test_one_malformed_ask_costs_the_others_nothing(run: Run) -> None:
-    ran = await run("malformed")
-    done, refused = ran.result["outcomes"]
+async def test_one_malformed_call_does_not_fail_the_others(run: Run) -> None:
+    ran = await run("oneOfTwoMalformed")
+    done, malformed = ran.result["outcomes"]
     assert done == "done"
-    assert (refused["code"], refused["status"]) == (40000, 400)
+    assert (malformed["code"], malformed["status"]) == (40000, 400)
     assert ran.result["state"] == "connected"
 
 
-async def test_an_outage_is_over_when_it_is_over(run: Run) -> None:
+async def test_the_client_recovers_from_an_outage_of_the_auth_server(run: Run) -> None:
     ran = await run("outage")
-    assert ran.result["refusal"]["status"] == 503
+    assert ran.result["error"]["status"] == 503
     assert ran.result["state"] == "connected"
     assert ran.result["recovered"] == "done"
     assert ran.result["sameConnection"]
 
 
-async def test_40160_again_ends_after_one_retry(run: Run) -> None:
-    ran = await run("loop")
+async def test_a_second_40160_is_raised(run: Run) -> None:
+    ran = await run("deniedAgain")
     assert ran.result["runs"] == 2
     assert ran.result["error"]["code"] == 40160
     assert ran.app.capabilities() == [{}, {"chat:1": ["publish"]}]  # params are no part of a channel's name
 
 
-async def test_what_the_api_key_lacks_is_not_asked_for_again_and_again(
+async def test_a_capability_that_the_api_key_lacks_is_requested_once_by_each_call(
     run: Run, ably_emulator: Emulator
 ) -> None:
     key = ably_emulator.add_key("small.key:abcdefghijklmnopqrstuvwxyz0123456789", BASE)
-    ran = await run("keyLacks", key=key)
+    ran = await run("apiKeyLacksCapability", key=key)
     for outcome in (ran.result["attached"], ran.result["needed"]):
         assert (outcome["code"], outcome["status"]) == (40160, 401)
         assert "API key" in outcome["message"]
     assert ran.result["state"] == "failed"
-    assert len(ran.app.requested) == 3
+    assert len(ran.app.requests) == 3
 
 
-async def test_a_failed_channel_is_attached_again_after_reauthorizing(run: Run) -> None:
-    ran = await run("guarded")
+async def test_guard_attaches_a_failed_channel_again(run: Run) -> None:
+    ran = await run("failedChannel")
     states = ran.result["states"]
     assert states == ["attaching", "failed", "attaching", "attached", "failed", "attaching", "attached"]
     assert ran.result["sameConnection"]
-    assert ran.result["other"]["code"] == 40013  # passed on: it is not for want of a right
-    assert [detail["operations"] for detail in ran.of("refused")] == [["*"], ["publish"]]
-    assert {detail["resource"] for detail in ran.of("refused")} == {"chat:1"}
+    assert ran.result["other"]["code"] == 40013  # an error other than 40160 is raised as it is
+    assert [detail["requested"] for detail in ran.of("refused")] == [
+        {"chat:1": ["*"]},
+        {"chat:1": ["publish"]},
+    ]
 
 
-async def test_presence_is_entered_on_a_channel_not_attached_yet(run: Run) -> None:
-    ran = await run("entered")
+async def test_enter_attaches_the_channel_first(run: Run) -> None:
+    ran = await run("enterPresence")
     assert ran.result["state"] == "attached"
-    assert ran.result["refusal"]["code"] == 40160
+    assert ran.result["error"]["code"] == 40160
     assert ran.app.capabilities() == [{}, {"chat:1": ["presence"]}, {"chat:secret": ["presence"]}]
 
 
-async def test_the_list_holds_what_was_granted_outlives_the_page_and_is_nobody_elses(run: Run) -> None:
-    ran = await run("list", ReauthApp(client_stored), list=True)
+async def test_the_list_is_stored_and_not_used_for_another_client(run: Run) -> None:
+    ran = await run("storedList", ReauthApp(client_stored), list=True)
     assert ran.app.capabilities() == [
         {},
         {"chat:1": ["subscribe"]},
@@ -228,7 +228,7 @@ async def test_the_list_holds_what_was_granted_outlives_the_page_and_is_nobody_e
         {"chat:2": ["*"]},
         {"chat:2": ["*"]},
         {"chat:2": ["*"]},  # the second page
-        {"chat:2": ["*"]},  # another user's
+        {"chat:2": ["*"]},  # another user, with the first one's list
         {},
     ]
     assert ran.result["restored"] == {**BASE, "chat:2": ROOM}
@@ -236,60 +236,62 @@ async def test_the_list_holds_what_was_granted_outlives_the_page_and_is_nobody_e
 
 
 @pytest.mark.parametrize("name", ["client signed", "client signed in the token"])
-async def test_the_grant_goes_back_with_every_request(run: Run, name: str) -> None:
+async def test_every_request_sends_the_last_grant(run: Run, name: str) -> None:
     strategy, options, client = STRATEGIES[name]
-    ran = await run("inTurn", ReauthApp(strategy, options), **client)
-    assert ran.result["held"] == {**BASE, **{f"chat:{room}": ["subscribe"] for room in (1, 2, 3)}}
-    sent = [requested.grant for requested in ran.app.requested]
+    ran = await run("callsDuringARequest", ReauthApp(strategy, options), **client)
+    assert ran.result["capability"] == {**BASE, **{f"chat:{room}": ["subscribe"] for room in (1, 2, 3)}}
+    sent = [received.grant for received in ran.app.requests]
     assert sent[0] == ""
     assert all(sent[1:])
     if name == "client signed":
         assert sent[1:] == ran.app.grants[: len(sent) - 1]
 
 
-async def test_what_the_app_grants_is_in_effect_when_its_fetch_resolves(run: Run) -> None:
-    ran = await run("appFetch")
+async def test_a_grant_of_a_handler_is_in_effect_when_fetch_resolves(run: Run) -> None:
+    ran = await run("fetchReauthorizes")
     assert ran.result["body"] == {"chat:1": ["subscribe"]}
-    assert ran.result["held"]
+    assert ran.result["allowed"]
     assert ran.result["statuses"] == [200, 200]
     assert ran.result["sameConnection"]
     assert ran.app.capabilities() == [{}, {}]
 
 
-async def test_a_grant_that_a_fetch_brought_is_kept(run: Run) -> None:
+async def test_fetch_keeps_the_grant_of_its_response(run: Run) -> None:
     strategy, options, client = STRATEGIES["client signed"]
-    ran = await run("appFetch", ReauthApp(strategy, options), **client)
-    assert ran.result["held"]
+    ran = await run("fetchReauthorizes", ReauthApp(strategy, options), **client)
+    assert ran.result["allowed"]
 
 
-@pytest.mark.parametrize("scenario", ["signedOut", "signedOutAtRenewal", "signedOutAtStart", "anotherUser"])
-async def test_a_refusal_for_good_stops_the_client(run: Run, scenario: str) -> None:
+@pytest.mark.parametrize(
+    "scenario", ["notSignedIn", "notSignedInAtRenewal", "notSignedInAtStart", "anotherUser"]
+)
+async def test_a_403_stops_the_client(run: Run, scenario: str) -> None:
     ran = await run(scenario)
-    for told in ("refusal", "cause"):
-        if told in ran.result:
-            assert (ran.result[told]["code"], ran.result[told]["status"]) == (40300, 403)
+    for name in ("error", "cause"):
+        if name in ran.result:
+            assert (ran.result[name]["code"], ran.result[name]["status"]) == (40300, 403)
     assert ran.result.get("state", "failed") == "failed"
-    assert len(ran.app.requested) == (1 if scenario == "signedOutAtStart" else 2)
+    assert len(ran.app.requests) == (1 if scenario == "notSignedInAtStart" else 2)
 
 
-async def test_what_is_asked_and_dropped_at_once_happens_in_that_order(run: Run) -> None:
-    ran = await run("askedAndDropped")
-    assert ran.result["held"] == {**BASE, "chat:2": ["subscribe"]}
-    assert ran.app.requested[-1].body["drop"] == ["chat:1"]
+async def test_need_and_drop_of_one_resource_keep_their_order(run: Run) -> None:
+    ran = await run("needDropNeed")
+    assert ran.result["capability"] == {**BASE, "chat:2": ["subscribe"]}
+    assert ran.app.requests[-1].body["drop"] == ["chat:1"]
 
 
-async def test_a_call_does_not_wait_for_a_connection_that_was_closed(run: Run) -> None:
-    ran = await run("closedMeanwhile")
-    assert ran.result["refusal"]["status"] == 400
+async def test_a_call_ends_when_the_connection_is_closed(run: Run) -> None:
+    ran = await run("closedDuringACall")
+    assert ran.result["error"]["status"] == 400
 
 
-async def test_a_rest_client_is_kept_authorized_too(run: Run) -> None:
+async def test_a_rest_client_recovers_from_40160(run: Run) -> None:
     ran = await run("rest")
-    assert ran.result["held"] == {**BASE, "chat:1": ["publish"]}
-    assert ran.result["refusal"]["code"] == 40160
+    assert ran.result["capability"] == {**BASE, "chat:1": ["publish"]}
+    assert ran.result["error"]["code"] == 40160
 
 
-async def test_the_module_by_itself() -> None:
+async def test_reauth_js_without_an_sdk() -> None:
     process = await asyncio.create_subprocess_exec(
         require_node(),
         "--test",
@@ -301,8 +303,8 @@ async def test_the_module_by_itself() -> None:
     assert process.returncode == 0, output.decode()
 
 
-async def test_the_script_is_served_with_an_etag_and_cached() -> None:
-    strategy = ServerStored(_nothing, store=MemoryStore())
+async def test_the_script_has_an_etag_and_is_cached_for_a_day() -> None:
+    strategy = ServerStored(_deny_all, store=MemoryStore())
     app = make_app(strategy, script_path="/ably/reauth.js")
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
         async with client.get(server.make_url("/ably/reauth.js")) as response:
@@ -321,30 +323,30 @@ async def test_the_script_is_served_with_an_etag_and_cached() -> None:
             assert response.headers["ETag"] == etag
 
 
-async def test_what_the_script_imports_is_served_beside_it() -> None:
-    app = make_app(ServerStored(_nothing, store=MemoryStore()), script_path="/js/ours.js")
+async def test_imported_modules_are_served_beside_the_script() -> None:
+    app = make_app(ServerStored(_deny_all, store=MemoryStore()), script_path="/js/helper.js")
     async with TestServer(app) as server, aiohttp.ClientSession() as client:
-        async with client.get(server.make_url("/js/ours.js")) as response:
+        async with client.get(server.make_url("/js/helper.js")) as response:
             imported = re.findall(r'^import .* from "(.*)";$', await response.text(), re.MULTILINE)
         assert imported
         for name in imported:
-            async with client.get(server.make_url("/js/ours.js").join(URL(name))) as response:
+            async with client.get(server.make_url("/js/helper.js").join(URL(name))) as response:
                 assert response.headers["Content-Type"] == "text/javascript; charset=utf-8"
 
 
 @pytest.mark.parametrize("path", ["reauth.js", "/ably/auth"])
-def test_a_script_path_that_cannot_work_is_refused(path: str) -> None:
+def test_an_invalid_script_path_is_an_error(path: str) -> None:
     with pytest.raises(ValueError, match=r"/ably/reauth\.js"):
-        make_app(ServerStored(_nothing, store=MemoryStore()), script_path=path)
+        make_app(ServerStored(_deny_all, store=MemoryStore()), script_path=path)
 
 
-def test_types_lie_beside_the_script() -> None:
+def test_the_types_declare_every_method() -> None:
     types = (aiohttp_ably.static_path / "reauth.d.ts").read_text()
     script = (aiohttp_ably.static_path / "reauth.js").read_text()
-    for name in ("need", "drop", "attach", "publish", "enter", "guard", "fetch", "bind", "clear", "holds"):
+    for name in ("need", "drop", "attach", "publish", "enter", "guard", "fetch", "bind", "clear", "allows"):
         assert f"  {name}(" in script.replace("async ", "")
         assert f"  {name}" in types
 
 
-async def _nothing(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> dict[str, str]:
+async def _deny_all(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> dict[str, str]:
     return {}

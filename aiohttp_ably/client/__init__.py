@@ -1,5 +1,5 @@
-"""The client helper for ably-python: request what is needed, and recover from 40160."""
+"""The client helper for ably-python: it requests capabilities and recovers from error 40160."""
 
-from .reauthorizer import AuthServerError as AuthServerError
+from .answers import AuthServerError as AuthServerError
 from .reauthorizer import Reauthorizer as Reauthorizer
-from .reauthorizer import ReauthorizerEvent as ReauthorizerEvent
+from .token_source import ReauthorizerEvent as ReauthorizerEvent

@@ -1,4 +1,4 @@
-"""Where a Python client gets its tokens: requests to the auth server, one at a time, and what they keep."""
+"""Request tokens from the auth server, one request at a time, and keep the client's list and grant."""
 
 from __future__ import annotations
 
@@ -9,61 +9,60 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
-import jwt
-from ably import AblyException
 from yarl import URL
 
 from ..capability import NOTHING, Capability
-from ..errors import CapabilityDenied, InvalidCapability, Unavailable
+from ..errors import Unavailable
 from ..request import GRANT_HEADER
+from .answers import Answer, AuthServerError, is_denial, read_answer
 
 GrantBy = Literal["cookie", "header", "token"]
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 
-_NO_TOKEN = 40170  # Ably's "error from client token callback"
 _ACCEPT = "application/json, application/jwt;q=0.9, text/plain;q=0.8"
-
-
-class AuthServerError(AblyException):  # type: ignore[misc]  # the SDK has no types
-    """An auth server's refusal: `message`, `code` and `status_code`, as those of every AblyException."""
 
 
 @dataclass(frozen=True)
 class ReauthorizerEvent:
-    """What happened, for those who want to show it. `type` says which of the other members count.
+    """One step of a Reauthorizer, for `on_event`. Members that its type does not have keep their defaults.
 
-    `request`: the auth server is asked (`asked`, `dropped`, `strict`). `granted`: it answered with a token
-    (`asked`, `capability`). `denied`: part of an ask is denied (`denied`, and `error` where the server gave
-    one). `failed`: it gave no token for another reason (`error`). `refused`: Ably refused an operation, which
-    is about to be put right (`asked`, `error`). `reauthorized`: a new token is in effect (`capability`).
+    Types:
+
+    - `request`: a request is sent to the auth server (`requested`, `released`, `strict`).
+    - `granted`: the auth server answered with a token (`requested`, `capability`).
+    - `denied`: the auth server denied a part of the requested capability (`denied`, `error`).
+    - `failed`: the auth server gave no token; a denied strict request is `denied` instead (`error`).
+    - `refused`: Ably refused an operation with 40160, and `guard` requests what it needs
+      (`requested`, `error`).
+    - `reauthorized`: a new token is in effect (`capability`).
+
+    Members:
+
+    - `requested`: the capability that is requested of the auth server.
+    - `released`: the resources that the client releases.
+    - `strict`: True if the auth server is to answer a denial with an error, not with a token that omits the
+      denied part (`Prefer: handling=strict`).
+    - `capability`: what the new token allows.
+    - `denied`: the requested part that the new token does not allow. After a strict request without a token:
+      all that was requested.
+    - `error`: the error of the auth server or of Ably; None for a `denied` part of a request that was not
+      strict.
     """
 
     type: str
     requested: Capability = NOTHING
-    dropped: tuple[str, ...] = ()
+    released: tuple[str, ...] = ()
     strict: bool = False
     capability: Capability = NOTHING
     denied: Capability = NOTHING
     error: Exception | None = None
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The members of a TokenRequest or TokenDetails, what it allows, and whose it is."""
-
-    members: Mapping[str, Any]
-    capability: Capability
-    client_id: str | None
-
-    @property
-    def jwt(self) -> str | None:
-        """The JWT in it; None where its token is none."""
-        token = self.members.get("token", "")
-        return token if token.count(".") == 2 else None
-
-
 class TokenSource:
-    """Asks the auth server at `url`, and keeps the client's list and grant; options as for Reauthorizer."""
+    """Requests tokens from the auth server at `url`. The parameters are those of Reauthorizer.
+
+    `list` is the client's list, empty unless `keeps_list`; `last_capability` is that of the last token.
+    """
 
     def __init__(
         self,
@@ -80,46 +79,57 @@ class TokenSource:
     ) -> None:
         self.url = URL(url)
         if not self.url.absolute:
-            raise ValueError(f"url={str(url)!r} must be whole, such as 'https://app.example.com/ably/auth'")
+            raise ValueError(
+                f"url={str(url)!r} must be absolute, for example 'https://app.example.com/ably/auth'"
+            )
         if grant_by not in ("cookie", "header", "token"):
-            raise ValueError(f"grant={grant_by!r} is none of 'cookie', 'header' and 'token'")
+            raise ValueError(f"grant={grant_by!r} must be one of 'cookie', 'header' and 'token'")
         self._params = params
         self._headers = headers
         self._keeps_list = keeps_list
         self._storage: MutableMapping[str, str] = {} if storage is None else storage
         self._grant_by = grant_by
-        self._session = session
-        self._opened: aiohttp.ClientSession | None = None
+        self._given_session = session
+        self._own_session: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._emit = emit
         self._requesting = asyncio.Lock()
-        self.answered = NOTHING
+        self.last_capability = NOTHING
         self.list = NOTHING
         self._grant: str | None = None
-        self._owner: tuple[str | None] | None = None  # whose list and grant are held; None: nobody's yet
+        self._client_id: str | None = None  # whose list and grant these are
+        self._client_id_known = False  # until the first token; None is the client id of an anonymous client
         self._restore()
 
     async def request(
         self,
         requested: Capability = NOTHING,
-        dropped: tuple[str, ...] = (),
+        released: tuple[str, ...] = (),
         *,
         strict: bool = False,
         client_id: str | None = None,
         ttl: object = None,
         denial: AuthServerError | None = None,
     ) -> Answer:
-        """Ask for a token: `asked` with the list, less `dropped`. Raises AuthServerError."""
+        """Request a token for `requested` and the client's list, without `released`.
+
+        `strict`: the server answers a denied part with an error, not with a token that omits it.
+        `client_id`, `ttl` (milliseconds): as the SDK's token params have them.
+        `denial`: the error of a strict request before this one, for the `denied` event.
+
+        Raises AuthServerError where the server gives no token.
+        """
         async with self._requesting:
-            listed = Capability({name: self.list[name] for name in self.list if name not in dropped})
-            wanted = listed | requested
-            self._emit(ReauthorizerEvent("request", requested=wanted, dropped=dropped, strict=strict))
+            listed = requested | Capability(
+                {name: operations for name, operations in self.list.items() if name not in released}
+            )
+            self._emit(ReauthorizerEvent("request", requested=listed, released=released, strict=strict))
             body = {
                 **self._params,
                 "clientId": None if client_id == "*" else client_id,
                 "ttl": ttl,
-                "capability": wanted.to_dict() or None,
-                "drop": list(dropped) or None,
+                "capability": listed.to_dict() or None,
+                "drop": list(released) or None,
             }
             try:
                 answer = await self._post({k: v for k, v in body.items() if v is not None}, strict)
@@ -127,54 +137,54 @@ class TokenSource:
                 if not strict or not is_denial(error):
                     self._emit(ReauthorizerEvent("failed", error=error))
                 raise
-            stranger = self._owner not in (None, (answer.client_id,)) and (self.list or self._grant)
-            if not stranger:
-                self._keep(answer, wanted, listed | requested)
-                denied = wanted.missing_from(answer.capability)
-                self._emit(ReauthorizerEvent("granted", requested=wanted, capability=answer.capability))
+            if not self._keeps_anything_of_another_client(answer.client_id):
+                denied = listed.missing_from(answer.capability)
+                self._keep(answer, listed - denied)
+                self._emit(ReauthorizerEvent("granted", requested=listed, capability=answer.capability))
                 if denied:
                     self._emit(ReauthorizerEvent("denied", denied=denied, error=denial))
                 return answer
-            self.clear()  # somebody else is signed in now: nothing is carried over
+            self.clear()
         return await self.request(
-            requested, dropped, strict=strict, client_id=client_id, ttl=ttl, denial=denial
+            requested, released, strict=strict, client_id=client_id, ttl=ttl, denial=denial
         )
 
     async def fetch(self, method: str, url: str | URL, **options: Any) -> aiohttp.ClientResponse:
-        """A request of the app's own, with the grant where it goes to the auth server's origin."""
+        """Send one of the app's own requests; to the auth server's origin it carries the grant."""
         target = self.url.join(URL(url))
-        ours = target.origin() == self.url.origin()
-        headers = {**(options.pop("headers", None) or {}), **(self._grant_headers() if ours else {})}
-        async with self._http.request(method, target, headers=headers, **options) as response:
+        same_origin = target.origin() == self.url.origin()
+        headers = {**(options.pop("headers", None) or {}), **(self._grant_headers() if same_origin else {})}
+        async with self._session.request(method, target, headers=headers, **options) as response:
             await response.read()
-        if ours:
+        if same_origin:
             self._keep_grant(response.headers.get(GRANT_HEADER))
         return response
 
     def clear(self) -> None:
-        """Forget the list and the grant."""
-        self.list, self._grant, self._owner, self.answered = NOTHING, None, None, NOTHING
+        """Forget the list, the grant and their client id."""
+        self.list, self._grant, self.last_capability = NOTHING, None, NOTHING
+        self._client_id, self._client_id_known = None, False
         self._save()
 
     async def close(self) -> None:
-        """Close the session, unless it was given."""
-        if self._opened is not None:
-            await self._opened.close()
+        """Close the session that was opened here."""
+        if self._own_session is not None:
+            await self._own_session.close()
 
     @property
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is not None:
-            return self._session
-        if self._opened is None:
-            self._opened = aiohttp.ClientSession()
-        return self._opened
+    def _session(self) -> aiohttp.ClientSession:
+        if self._given_session is not None:
+            return self._given_session
+        if self._own_session is None:
+            self._own_session = aiohttp.ClientSession()
+        return self._own_session
 
     async def _post(self, body: Mapping[str, object], strict: bool) -> Answer:
         headers = dict(self._headers() if callable(self._headers) else self._headers)
         headers |= {"Accept": _ACCEPT, "Prefer": f"handling={'strict' if strict else 'lenient'}"}
         headers |= self._grant_headers()
         try:
-            async with self._http.post(
+            async with self._session.post(
                 self.url, json=body, headers=headers, timeout=self._timeout
             ) as response:
                 text = await response.text()
@@ -183,7 +193,7 @@ class TokenSource:
             raise AuthServerError(
                 f"no answer from {self.url.with_query(None)}: {reason}", Unavailable.status, Unavailable.code
             ) from error
-        answer = _read(response, text)
+        answer = read_answer(response, text)
         self._keep_grant(
             response.headers.get(GRANT_HEADER, answer.jwt if self._grant_by == "token" else None)
         )
@@ -199,80 +209,36 @@ class TokenSource:
             self._grant = grant
             self._save()
 
-    def _keep(self, answer: Answer, wanted: Capability, listed: Capability) -> None:
-        self._owner = (answer.client_id,)
-        self.answered = answer.capability
+    def _keeps_anything_of_another_client(self, client_id: str | None) -> bool:
+        another = self._client_id_known and self._client_id != client_id
+        return another and bool(self.list or self._grant)
+
+    def _keep(self, answer: Answer, granted: Capability) -> None:
+        self._client_id, self._client_id_known = answer.client_id, True
+        self.last_capability = answer.capability
         if self._keeps_list:
-            self.list = listed - wanted.missing_from(answer.capability)
+            self.list = granted
         self._save()
 
     @property
-    def _name(self) -> str:
+    def _storage_name(self) -> str:
         return f"aiohttp-ably:{self.url}"
 
     def _restore(self) -> None:
         try:
-            kept = json.loads(self._storage[self._name])
-            self.list = Capability.from_dict(kept["list"])
-            self._grant, self._owner = kept["grant"], tuple(kept["owner"])
+            kept = json.loads(self._storage[self._storage_name])
+            self.list, self._grant, self._client_id = (
+                Capability.from_dict(kept["list"]),
+                kept["grant"],
+                kept["clientId"],
+            )
+            self._client_id_known = True
         except (LookupError, TypeError, ValueError):
-            pass  # what is not ours to read counts as nothing held
+            pass  # an entry that was not written here counts as nothing granted
 
     def _save(self) -> None:
-        if self._owner is None:
-            self._storage.pop(self._name, None)
+        if not self._client_id_known:
+            self._storage.pop(self._storage_name, None)
             return
-        kept = {"list": self.list.to_dict(), "grant": self._grant, "owner": self._owner}
-        self._storage[self._name] = json.dumps(kept)
-
-
-def is_denial(error: Exception) -> bool:
-    """Whether `error` says that a capability does not allow, or will not be given."""
-    return isinstance(error, AblyException) and error.code == CapabilityDenied.code
-
-
-def _read(response: aiohttp.ClientResponse, text: str) -> Answer:
-    """The token in a response; raises what the server says in its place."""
-    kind = response.content_type
-    document = _json_or_none(text) if kind == "application/json" else None
-    if not response.ok:
-        error = document.get("error") if isinstance(document, dict) else None
-        said = error if isinstance(error, dict) else {}
-        status = f"the auth server answered with {response.status}"
-        message = said.get("message") or response.headers.get("X-Ably-ErrorMessage") or status
-        code = said.get("code") or response.headers.get("X-Ably-ErrorCode") or response.status * 100
-        raise AuthServerError(message, response.status, int(code))
-    if kind in ("application/jwt", "text/plain"):
-        document = {"token": text.strip()}
-    if not isinstance(document, dict) or not (document.get("token") or document.get("keyName")):
-        raise AuthServerError(f"the auth server answered with {kind} and no token", 401, _NO_TOKEN)
-    if "token" in document and "issued" not in document:
-        # The SDK takes a bare token for one of no client id, and then refuses the next.
-        document = {**_details(document["token"]), **document}
-    try:
-        capability = Capability.parse(document.get("capability") or {})
-    except InvalidCapability:
-        capability = NOTHING
-    return Answer(document, capability, document.get("clientId"))
-
-
-def _details(token: str) -> dict[str, Any]:
-    """The members of TokenDetails that a JWT's claims give."""
-    try:
-        claims = jwt.decode(token, options={"verify_signature": False})
-    except jwt.InvalidTokenError:
-        return {"issued": None}
-    details = {
-        "issued": claims.get("iat", 0) * 1000,
-        "expires": claims.get("exp", 0) * 1000,
-        "capability": claims.get("x-ably-capability"),
-        "clientId": claims.get("x-ably-clientId"),
-    }
-    return {name: value for name, value in details.items() if value is not None}
-
-
-def _json_or_none(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+        kept = {"list": self.list.to_dict(), "grant": self._grant, "clientId": self._client_id}
+        self._storage[self._storage_name] = json.dumps(kept)

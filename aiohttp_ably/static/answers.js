@@ -1,11 +1,14 @@
-/** The answers of an auth server, read into tokens and errors. Part of reauth.js. */
+/** Read the responses of an auth server: a token, or the error that it sent in place of one. Part of reauth.js. */
 
-import { parseCapability, parsed } from "./capability.js";
+import { parseCapability, parseJson } from "./capability.js";
 
 export const UNAVAILABLE = 50300;
 const NO_TOKEN = 40170; // Ably's "error from client token callback"
 
-/** An auth server's refusal, in the terms of Ably's ErrorInfo: `message`, `code`, `statusCode`, `href`. */
+/**
+ * The auth server gave no token, or one that does not allow the requested capability.
+ * It has the members of Ably's ErrorInfo: `message`, `code`, `statusCode`, `href`.
+ */
 export class AuthServerError extends Error {
   constructor(message, code, statusCode, options) {
     super(message, options);
@@ -16,13 +19,13 @@ export class AuthServerError extends Error {
   }
 }
 
-/** The token in a response, with the capability and client id it has; throws what the server says in its place. */
-export async function read(response) {
+/** The token in `response`, its capability and its client id. Throws AuthServerError for a response without a token. */
+export async function readAnswer(response) {
   const type = (response.headers.get("Content-Type") ?? "").split(";")[0].trim().toLowerCase();
   const text = await response.text().catch((cause) => {
-    throw new AuthServerError(`the answer of the auth server broke off: ${cause.message}`, UNAVAILABLE, 503, { cause });
+    throw new AuthServerError(`the auth server's response ended early: ${cause.message}`, UNAVAILABLE, 503, { cause });
   });
-  const json = type === "application/json" ? parsed(text) : undefined;
+  const json = type === "application/json" ? parseJson(text) : undefined;
   if (!response.ok) {
     const { message, code } = json?.error ?? {};
     const header = Number(response.headers.get("X-Ably-ErrorCode"));
@@ -44,7 +47,7 @@ export async function read(response) {
   };
 }
 
-/** The JWT in an answer, null where its token is none. */
+/** The JWT in an answer; null if its token is not a JWT. */
 export function jwtOf(value) {
   const token = typeof value === "string" ? value : value?.token;
   return token?.split(".").length === 3 ? token : null;

@@ -1,12 +1,15 @@
-/** Types of reauth.js. What it needs of an Ably client is named here, so that no version of ably-js is. */
+/** Types of reauth.js. It declares the parts of ably-js that it uses, so that it imports no version of ably-js. */
 
 export type Operations = string | string[];
 export type Capability = Record<string, string[]>;
 
-/** The code with which Ably and auth servers refuse what a capability does not allow: 40160. */
+/** The error code of an operation that a capability does not allow: 40160. */
 export const DENIED: 40160;
 
-/** An auth server's refusal, in the terms of Ably's ErrorInfo. */
+/**
+ * The auth server gave no token, or one that does not allow the requested capability. It has the members of Ably's
+ * ErrorInfo.
+ */
 export class AuthServerError extends Error {
   constructor(message: string, code: number, statusCode: number, options?: { cause?: unknown });
   readonly name: "AuthServerError";
@@ -16,36 +19,58 @@ export class AuthServerError extends Error {
 }
 
 export interface ReauthorizerOptions {
-  /** Sent with every auth request, beside what is asked; or a function that gives them. */
+  /** Sent with every auth request: an object, or a function that returns one. Default: no params. */
   params?: Record<string, unknown> | (() => Record<string, unknown> | Promise<Record<string, unknown>>);
-  /** HTTP headers of every auth request; or a function that gives them, such as a bearer token that changes. */
+  /**
+   * HTTP headers of every auth request, or a function that returns them, for example with the current bearer token.
+   * Default: no headers.
+   */
   headers?: HeadersInit | (() => HeadersInit | Promise<HeadersInit>);
-  /** Hold the client's list here and send all of it every time, as the strategy ClientStored wants it. */
+  /**
+   * True: keep the client's list of granted capabilities here, and send all of it with every auth request, which the
+   * strategy ClientStored needs. Default: false, only what is new is sent.
+   */
   list?: boolean;
-  /** Where the list and the grant outlive the page: `sessionStorage`, say. In memory when left out. */
+  /**
+   * Keeps the list and the grant, so that a later page can use them: for example `sessionStorage`, which is separate
+   * for each tab. Default: both are lost with the page.
+   */
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
   /**
-   * How a signed grant travels: in a "cookie" (the default), in the Ably-Grant "header" where there are no cookies,
-   * or as the "token" itself, for a JWTCarrier.
+   * How a signed grant is kept and sent: "cookie", the default, is a cookie of the browser; "header" is the header
+   * Ably-Grant, for clients without cookies; "token" sends the last JWT as the grant, for a JWTCarrier.
    */
   grant?: "cookie" | "header" | "token";
-  /** How long the auth server has to answer, in milliseconds: 10,000 when left out, as SDKs have it. */
+  /** Milliseconds that the auth server has to answer. After them a call fails with code 50300. Default: 10000. */
   timeout?: number;
-  /** The `fetch` to use in place of the global one. */
+  /** Used in place of the global `fetch`. */
   fetch?: typeof fetch;
 }
 
+/**
+ * The events, with the members of their `detail`:
+ *
+ * - `requested`: the capability that is requested of the auth server
+ * - `released`: the resources that the client releases
+ * - `strict`: true if the auth server is to answer a denial with an error, not with a token that omits the denied part
+ *   (`Prefer: handling=strict`)
+ * - `capability`: what the new token allows
+ * - `denied`: the requested part that the new token does not allow; after a strict request without a token, all that
+ *   was requested
+ * - `error`: the error of the auth server or of Ably; not set for a `denied` part of a request that was not strict
+ * - `connectionId`: the id of the connection that uses the token; undefined for a REST client
+ */
 export interface ReauthorizerEvents {
-  /** The auth server is asked. */
-  request: { asked: Capability; dropped: string[]; strict: boolean };
-  /** It answered with a token. */
-  granted: { asked: Capability; capability: Capability };
-  /** Part of what was asked is denied; `error` is there when it was asked strictly. */
+  /** A request is sent to the auth server. */
+  request: { requested: Capability; released: string[]; strict: boolean };
+  /** The auth server answered with a token. */
+  granted: { requested: Capability; capability: Capability };
+  /** The auth server denied a part of the requested capability. */
   denied: { denied: Capability; error?: AuthServerError };
-  /** It gave no token, for another reason. */
+  /** The auth server gave no token; a denied strict request is `denied` instead. */
   failed: { error: Error };
-  /** Ably refused an operation, which is about to be put right. */
-  refused: { resource: string; operations: string[]; error: Error };
+  /** Ably refused an operation with 40160, and `guard` requests what it needs. */
+  refused: { requested: Capability; error: Error };
   /** A new token is in effect. */
   reauthorized: { capability: Capability; connectionId: string | undefined };
 }
@@ -55,13 +80,13 @@ export class ReauthorizerEvent<T extends keyof ReauthorizerEvents> extends Event
   readonly detail: ReauthorizerEvents[T];
 }
 
-/** What is used of `Ably.Realtime` and `Ably.Rest`. */
+/** The members of `Ably.Realtime` and `Ably.Rest` that are used. */
 export interface AblyClient {
   auth: { authorize(): Promise<unknown>; clientId: string; tokenDetails?: unknown };
   channels: { get(name: string): unknown };
 }
 
-/** What is used of a channel to run something on it again. */
+/** The member of a channel that `guard` uses. */
 export interface Guarded {
   readonly name: string;
 }
@@ -69,61 +94,65 @@ export interface Attachable extends Guarded {
   attach(): Promise<unknown>;
 }
 
-/** Holds what one Ably client may do, and changes it; one request at a time. */
+/** Gets the tokens of one Ably client, and changes its capability while it is connected. */
 export class Reauthorizer extends EventTarget {
   constructor(url: string | URL, options?: ReauthorizerOptions);
 
-  /** The options that make an Ably client get its tokens here. */
+  /** Options for an Ably client, which then gets its tokens from this object. */
   clientOptions(): {
     authCallback(tokenParams: any, callback: (error: any, tokenRequestOrDetails: any) => void): void;
   };
 
-  /** Say which client is kept authorized: the one made with `clientOptions()`. Returns it. */
+  /** Set the Ably client, which was made with `clientOptions()`. Returns `client`. */
   bind<C extends AblyClient>(client: C): C;
 
-  /** What the client's token allows. */
+  /** The capability of the client's token. */
   readonly capability: Capability;
 
-  /** Whether the token allows `operations` on `resource`; `*`, the default, stands for any of them. */
-  holds(resource: string, operations?: Operations): boolean;
+  /**
+   * Whether the client's token allows `operations` on `resource`. `"*"`, the default, is allowed if any operation is.
+   */
+  allows(resource: string, operations?: Operations): boolean;
 
   /**
-   * Have `operations` on `resource`: asks for what the token lacks and resolves once a new one is in effect.
-   * `*`, the default, asks for all that this client may have there. Rejects with the auth server's error
-   * (AuthServerError) where it is denied, and then the ask is forgotten.
+   * Make sure that the client's token allows `operations` on `resource`. Sends nothing if the token allows them
+   * already. Otherwise resolves when a new token is in effect. `"*"`, the default, requests all operations that the
+   * client may have there. Rejects with AuthServerError if the auth server denies them; later requests do not repeat
+   * them.
    */
   need(resource: string, operations?: Operations): Promise<void>;
 
-  /** Give `resource` back; resolves once a token without it is in effect. */
+  /** Release `resource`. Resolves when a token without it is in effect. */
   drop(resource: string): Promise<void>;
 
-  /** Get a new token now, and put it into effect. */
+  /** Get a new token. Resolves when it is in effect. */
   reauthorize(): Promise<void>;
 
-  /** Forget the list and the grant, as when the user signs out. Sends nothing. */
+  /** Forget the list and the grant, for example when the user signs out. Sends nothing. */
   clear(): void;
 
   /**
-   * What `run()` gives; where Ably refuses it with 40160, asks for `operations`, attaches the channel again if
-   * that made it FAILED, and runs it once more.
+   * Return the result of `run()`, and recover once from error 40160: request `operations` on `channel`, attach the
+   * channel if it is FAILED, and call `run` again. `channel` is a channel or its name.
    */
   guard<R>(channel: string | Guarded, operations: Operations, run: () => R | Promise<R>): Promise<R>;
 
-  /** `channel.attach()`, guarded; asks for all there is, or for `operations`. */
+  /** `channel.attach()` under `guard`, which requests `operations`: `"*"` by default. */
   attach<C extends Attachable>(channel: C, operations?: Operations): ReturnType<C["attach"]>;
 
-  /** `channel.publish(...)`, guarded. */
+  /** `channel.publish(...)` under `guard`. */
   publish<C extends Guarded & { publish(...args: any[]): Promise<any> }>(
     channel: C,
     ...args: any[]
   ): ReturnType<C["publish"]>;
 
-  /** `channel.presence.enter(...)`, guarded. Attaches first. */
+  /** `channel.presence.enter(...)` under `guard`. Attaches the channel first. */
   enter(channel: Attachable & { presence: { enter(data?: any): Promise<void> } }, data?: any): Promise<void>;
 
   /**
-   * `fetch` for the app's own requests: where the response says `Ably-Reauthorize`, what it changed is in effect
-   * when this resolves. The response is given whether or not that worked; `failed` events tell.
+   * `fetch` for the app's own requests. If the response has `Ably-Reauthorize`, it gets a new token, which is in
+   * effect on a connected client when the promise resolves. The promise does not reject if the auth server gives no
+   * token; the event `failed` reports it.
    */
   fetch(input: RequestInfo | URL, init?: RequestInit): Promise<Response>;
 

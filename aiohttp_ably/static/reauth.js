@@ -1,28 +1,29 @@
 /**
- * The browser's half of an Ably auth server: asks for what a client needs, upgrades its live connection, and
- * puts right what Ably refuses with 40160. An ES module, with two beside it, for browsers and Node.js 18 and later;
- * no build step.
+ * The client helper for ably-js: it requests capabilities, upgrades the live connection, and recovers from error
+ * 40160. An ES module for browsers and Node.js 18 and later, without a build step. It imports two modules from the
+ * same folder.
  *
  *     const reauth = new Reauthorizer("/ably/auth");
  *     const realtime = reauth.bind(new Ably.Realtime({ ...reauth.clientOptions() }));
  *     await reauth.need("chat:1", ["publish", "subscribe"]);
  *
- * It sends one request at a time, and calls made together share one.
+ * It sends one auth request at a time. Calls that are made together share one request.
  */
 
-import { AuthServerError, UNAVAILABLE, jwtOf, read } from "./answers.js";
-import { ALL, covers, kept, listed, meets, parseCapability, union, without } from "./capability.js";
+import { AuthServerError, UNAVAILABLE, jwtOf, readAnswer } from "./answers.js";
+import { ALL, allowedPart, allows, asList, covers, parseCapability, union, without } from "./capability.js";
 
 export { AuthServerError };
 
-/** The code with which Ably and auth servers refuse what a capability does not allow. */
+/** The error code of an operation that a capability does not allow. */
 export const DENIED = 40160;
 
 const CHANNEL_FAILED = 90001; // "channel operation failed (invalid channel state)"
+const ENDED = ["closing", "closed", "failed"]; // states of a connection
 const FORBIDDEN = 403;
 const GRANT = "Ably-Grant";
 
-/** What happened, for those who want to show it; `detail` says it. */
+/** One step of a Reauthorizer; the members that its type has are in `detail`. */
 export class ReauthorizerEvent extends Event {
   constructor(type, detail) {
     super(type);
@@ -31,152 +32,164 @@ export class ReauthorizerEvent extends Event {
 }
 
 /**
- * Holds what one Ably client may do, and changes it. An EventTarget:
+ * Gets the tokens of one Ably client, and changes its capability while it is connected.
  *
- * - `request`: the auth server is asked (`asked`, `dropped`, `strict`)
- * - `granted`: it answered with a token (`asked`, `capability`)
- * - `denied`: part of an ask is denied (`denied`, and `error` where the server gave one)
- * - `failed`: it gave no token for another reason (`error`)
- * - `refused`: Ably refused an operation, which is about to be put right (`resource`, `operations`, `error`)
+ * Events, with the members of their `detail`:
+ *
+ * - `request`: a request is sent to the auth server (`requested`, `released`, `strict`)
+ * - `granted`: the auth server answered with a token (`requested`, `capability`)
+ * - `denied`: the auth server denied a part of the requested capability (`denied`, `error`)
+ * - `failed`: the auth server gave no token; a denied strict request is `denied` instead (`error`)
+ * - `refused`: Ably refused an operation with 40160, and `guard` requests what it needs (`requested`, `error`)
  * - `reauthorized`: a new token is in effect (`capability`, `connectionId`)
+ *
+ * reauth.d.ts describes each member.
  */
 export class Reauthorizer extends EventTarget {
   #url;
   #options;
   #client = null;
   #state = { clientId: undefined, list: {}, grant: null };
-  #answered = {}; // the capability of the last answer
+  #lastCapability = {}; // that of the last token from the auth server
   #lastRequest = Promise.resolve();
   #calls = [];
   #running = false;
-  #handover = null; // what authCallback gives to the authorize() that is under way
+  #callbackResult = null; // for the authCallback of the authorize() that is running
 
   constructor(url, options = {}) {
     super();
     this.#url = new URL(url, globalThis.location?.href).href;
     this.#options = { list: false, storage: null, grant: "cookie", timeout: 10000, ...options };
     if (!["cookie", "header", "token"].includes(this.#options.grant)) {
-      throw new TypeError(`grant: ${this.#options.grant} is none of "cookie", "header" and "token"`);
+      throw new TypeError(`grant: "${this.#options.grant}" must be one of "cookie", "header" and "token"`);
     }
     this.#restore();
   }
 
-  /** The options that make an Ably client get its tokens here. */
+  /** Options for an Ably client, which then gets its tokens from this object. */
   clientOptions() {
     return { authCallback: (tokenParams, callback) => this.#authCallback(tokenParams, callback) };
   }
 
-  /** Say which client is kept authorized: the one made with `clientOptions()`. Returns it. */
+  /** Set the Ably client, which was made with `clientOptions()`. Returns `client`. */
   bind(client) {
     this.#client = client;
     return client;
   }
 
-  /** What the client's token allows: an object of lists of operations, by resource. */
+  /** The capability of the client's token: an object of lists of operations, by resource. */
   get capability() {
-    return parseCapability(this.#client?.auth.tokenDetails?.capability) ?? structuredClone(this.#answered);
-  }
-
-  /** Whether the token allows `operations` on `resource`; `*` stands for any of them. */
-  holds(resource, operations = ALL) {
-    return meets(this.capability, { [resource]: listed(operations) });
+    return parseCapability(this.#client?.auth.tokenDetails?.capability) ?? structuredClone(this.#lastCapability);
   }
 
   /**
-   * Have `operations` on `resource`: asks for what the token lacks and resolves once a new one is in effect.
-   * `*` asks for all that this client may have there. Rejects with the auth server's error where it is denied.
+   * Whether the client's token allows `operations` on `resource`. `"*"`, the default, is allowed if any operation is.
+   */
+  allows(resource, operations = ALL) {
+    return allows(this.capability, { [resource]: asList(operations) });
+  }
+
+  /**
+   * Make sure that the client's token allows `operations` on `resource`. Sends nothing if the token allows them
+   * already. Otherwise resolves when a new token is in effect. `"*"`, the default, requests all operations that the
+   * client may have there. Rejects with AuthServerError if the auth server denies them; later requests do not repeat
+   * them.
    */
   async need(resource, operations = ALL) {
-    return this.#call({ asked: { [named(resource)]: listed(operations) } });
+    return this.#call({ requested: { [resourceOf(resource)]: asList(operations) } });
   }
 
-  /** Give `resource` back; resolves once a token without it is in effect. */
+  /** Release `resource`. Resolves when a token without it is in effect. */
   async drop(resource) {
-    return this.#call({ dropped: named(resource), forced: true });
+    return this.#call({ released: resourceOf(resource), forced: true });
   }
 
-  /** Get a new token now, and put it into effect: what this client may do has changed. */
+  /** Get a new token. Resolves when it is in effect. */
   reauthorize() {
     return this.#call({ forced: true });
   }
 
-  /** Forget the list and the grant, as when the user signs out. Sends nothing. */
+  /** Forget the list and the grant, for example when the user signs out. Sends nothing. */
   clear() {
     this.#state = { clientId: undefined, list: {}, grant: null };
-    this.#answered = {};
+    this.#lastCapability = {};
     this.#save();
   }
 
   /**
-   * What `run()` gives; where Ably refuses it with 40160, asks for `operations`, attaches the channel again if
-   * that made it FAILED, and runs it once more. `channel` is a channel, or the name of one.
+   * Return the result of `run()`, and recover once from error 40160: request `operations` on `channel`, attach the
+   * channel if it is FAILED, and call `run` again. `channel` is a channel or its name.
    */
   async guard(channel, operations, run) {
-    const resource = named(channel);
+    const requested = { [resourceOf(channel)]: asList(operations) };
     try {
       return await run();
     } catch (error) {
       const attachable = typeof channel === "string" ? this.#client?.channels.get(channel) : channel;
-      const failed = () => attachable?.state === "failed";
-      const code = error?.code === CHANNEL_FAILED && failed() ? attachable.errorReason?.code : error?.code;
+      const isFailed = () => attachable?.state === "failed";
+      const code = error?.code === CHANNEL_FAILED && isFailed() ? attachable.errorReason?.code : error?.code;
       if (code !== DENIED) throw error;
-      this.#emit("refused", { resource, operations: listed(operations), error });
-      await this.#call({ asked: { [resource]: listed(operations) }, forced: true });
-      if (failed()) await attachable.attach();
+      this.#emit("refused", { requested, error });
+      await this.#call({ requested, forced: true });
+      if (isFailed()) await attachable.attach();
       return await run();
     }
   }
 
-  /** `channel.attach()`, guarded; asks for all there is, or for `operations`. */
+  /** `channel.attach()` under `guard`, which requests `operations`. */
   attach(channel, operations = ALL) {
     return this.guard(channel, operations, () => channel.attach());
   }
 
-  /** `channel.publish(...)`, guarded. */
+  /** `channel.publish(...)` under `guard`. */
   publish(channel, ...args) {
     return this.guard(channel, "publish", () => channel.publish(...args));
   }
 
-  /** `channel.presence.enter(...)`, guarded. Attaches first: nobody would hear why it cannot, and browsers complain. */
+  /** `channel.presence.enter(...)` under `guard`. Attaches the channel first. */
   enter(channel, ...args) {
     return this.guard(channel, "presence", async () => {
-      await channel.attach();
+      await channel.attach(); // within `presence.enter` its error would become an unhandled rejection
       return channel.presence.enter(...args);
     });
   }
 
   /**
-   * `fetch` for the app's own requests: where the response says `Ably-Reauthorize`, what it changed is in effect
-   * when this resolves. The response is given whether or not that worked; `failed` events tell.
+   * `fetch` for the app's own requests. If the response has `Ably-Reauthorize`, it gets a new token, which is in
+   * effect on a connected client when the promise resolves. The promise does not reject if the auth server gives no
+   * token; the event `failed` reports it.
    */
   async fetch(input, init) {
     const base = globalThis.location?.href ?? this.#url;
     const request = new Request(input instanceof Request ? input : new URL(input, base), init);
-    const ours = new URL(request.url).origin === new URL(this.#url).origin;
-    if (ours && this.#sendsGrant) request.headers.set(GRANT, this.#state.grant ?? "");
+    const sameOrigin = new URL(request.url).origin === new URL(this.#url).origin;
+    if (sameOrigin && this.#sendsGrant) request.headers.set(GRANT, this.#state.grant ?? "");
     const response = await this.#fetch(request);
-    if (ours) this.#keepGrant(response.headers);
+    if (sameOrigin) this.#keepGrant(response.headers);
     const state = this.#client?.connection?.state;
-    if (response.headers.has("Ably-Reauthorize") && this.#client && !["closing", "closed", "failed"].includes(state)) {
+    if (response.headers.has("Ably-Reauthorize") && this.#client && !ENDED.includes(state)) {
       const done = this.reauthorize().catch(() => {});
       if (state === undefined || state === "connected") await done;
     }
     return response;
   }
 
-  // -- calls: what is asked of us, some of it together ---------------------------------------------------------
+  // -- calls that wait for a new token -------------------------------------------------------------------------
 
-  #call({ asked = {}, dropped = null, forced = false }) {
-    if (!this.#client) return Promise.reject(new TypeError("bind(client) first: there is no client to authorize"));
+  /** `forced`: get a new token even if the present one allows `requested`. */
+  #call({ requested = {}, released = null, forced = false }) {
+    if (!this.#client) {
+      return Promise.reject(new TypeError("call bind(client) first: there is no client to authorize"));
+    }
     return new Promise((resolve, reject) => {
-      this.#calls.push({ asked, dropped, forced, resolve, reject });
+      this.#calls.push({ requested, released, forced, resolve, reject });
       if (!this.#running) this.#run();
     });
   }
 
   async #run() {
     this.#running = true;
-    await null; // lets calls made together come together
+    await null; // calls made in the same turn of the event loop share the first request
     while (this.#calls.length) {
       const batch = this.#nextBatch();
       await this.#perform(batch).catch((error) => batch.forEach((call) => call.reject(error)));
@@ -184,16 +197,19 @@ export class Reauthorizer extends EventTarget {
     this.#running = false;
   }
 
-  /** The calls that go into the next request: those up to one that gives back what another asks for. */
+  /**
+   * Take the calls that the next request can serve. They end before a call that releases a resource which an earlier
+   * one requests, or requests one which an earlier one releases: in one request the order would be lost.
+   */
   #nextBatch() {
-    const dropped = new Set();
-    const asked = new Set();
+    const released = new Set();
+    const requested = new Set();
     let count = 0;
     for (const call of this.#calls) {
-      const names = Object.keys(call.asked);
-      if (asked.has(call.dropped) || names.some((name) => dropped.has(name))) break;
-      if (call.dropped) dropped.add(call.dropped);
-      for (const name of names) asked.add(name);
+      const names = Object.keys(call.requested);
+      if (requested.has(call.released) || names.some((name) => released.has(name))) break;
+      if (call.released) released.add(call.released);
+      for (const name of names) requested.add(name);
       count += 1;
     }
     return this.#calls.splice(0, count);
@@ -201,101 +217,105 @@ export class Reauthorizer extends EventTarget {
 
   async #perform(batch) {
     const before = this.capability;
-    const calls = batch.filter((call) => call.forced || !meets(before, call.asked));
+    const calls = batch.filter((call) => call.forced || !allows(before, call.requested));
     for (const call of batch) if (!calls.includes(call)) call.resolve();
     if (!calls.length) return;
-    let decided;
+    let obtained;
     try {
-      decided = await this.#decide(calls, before);
+      obtained = await this.#obtain(calls, before);
     } catch (error) {
       if (calls.length > 1 && (error.statusCode === 400 || error.statusCode === 413)) {
-        for (const call of calls) await this.#perform([call]); // the fault of one is no other's
+        for (const call of calls) await this.#perform([call]); // only the malformed or too large one is to fail
         return;
       }
-      if (error.statusCode === FORBIDDEN) await this.#stop(error);
+      if (error.statusCode === FORBIDDEN) await this.#failConnection(error);
       for (const call of calls) call.reject(error);
       return;
     }
     try {
-      await this.#apply({ value: decided.answer.value });
+      await this.#apply({ value: obtained.answer.value });
     } catch (error) {
       for (const call of calls) call.reject(error);
       return;
     }
     const capability = this.capability;
     for (const call of calls) {
-      if (meets(capability, call.asked)) call.resolve();
-      else call.reject(decided.denial ?? withheld(call.asked));
+      if (allows(capability, call.requested)) call.resolve();
+      else call.reject(obtained.denial ?? missingCapabilityError(call.requested));
     }
   }
 
-  /** The answer to `calls`. They ask strictly, so that a denial is an error; the denial of one is no other's. */
-  async #decide(calls, before) {
-    const asked = union(...calls.map((call) => call.asked));
-    const dropped = calls.map((call) => call.dropped).filter(Boolean);
-    const strict = Object.keys(asked).length > 0;
+  /**
+   * Get a token for `calls`. If a part of them was denied, `denial` is its error. The first request is strict, which
+   * makes a denial an error. If other calls or the list can still be granted, a second request gets the token that
+   * omits the denied part.
+   */
+  async #obtain(calls, before) {
+    const requested = union(...calls.map((call) => call.requested));
+    const released = calls.map((call) => call.released).filter(Boolean);
+    const strict = Object.keys(requested).length > 0;
     let answer;
     let denial;
     try {
-      answer = await this.#request({ asked, dropped, strict });
+      answer = await this.#request({ requested, released, strict });
     } catch (error) {
       if (!strict || error.code !== DENIED) throw error;
       if (calls.length === 1 && !Object.keys(this.#state.list).length) {
-        this.#emit("denied", { denied: asked, error });
+        this.#emit("denied", { denied: requested, error });
         throw error;
       }
       denial = error;
-      answer = await this.#request({ asked, dropped, denial });
+      answer = await this.#request({ requested, released, denial });
     }
-    if (strict && this.#narrowed(before, answer.capability, dropped)) {
-      // Where the server alone decides, an ask can only narrow a token; without one it has all there is.
+    if (strict && this.#lost(before, answer.capability, released)) {
+      // With ServerDetermined a request narrows the token; one without a capability gets all of it.
       const whole = await this.#request({});
-      if (calls.every((call) => !meets(answer.capability, call.asked) || meets(whole.capability, call.asked))) {
-        answer = whole;
-      }
+      const allowed = calls.filter((call) => allows(answer.capability, call.requested));
+      if (allowed.every((call) => allows(whole.capability, call.requested))) answer = whole;
     }
     return { answer, denial };
   }
 
-  #narrowed(before, after, dropped) {
+  /** Whether `after` lacks a part of `before` that was not released. */
+  #lost(before, after, released) {
     return Object.entries(before).some(
-      ([resource, operations]) => !dropped.includes(resource) && !covers(after, resource, operations),
+      ([resource, operations]) => !released.includes(resource) && !covers(after, resource, operations),
     );
   }
 
-  /** Have the client take `handover` as its token, or as the reason why it gets none; settles with it. */
-  async #apply(handover) {
+  /** Run `authorize()`, whose authCallback gets `result`: a token in `value`, or an `error`. */
+  async #apply(result) {
     const { auth, connection } = this.#client;
-    this.#handover = handover;
-    let ended;
+    this.#callbackResult = result;
+    let onEnd;
     try {
       const authorized = auth.authorize();
-      const over = new Promise((_, reject) => {
-        // authorize() itself does not settle when the connection is closed meanwhile.
-        ended = (change) => reject(change.reason ?? new AuthServerError(`connection ${change.current}`, 80017, 400));
-        connection?.on(["closing", "closed", "suspended"], ended);
+      const ended = new Promise((_, reject) => {
+        // ably-js does not settle authorize() if the connection is closed meanwhile.
+        onEnd = (change) => reject(change.reason ?? new AuthServerError(`connection ${change.current}`, 80017, 400));
+        connection?.on(["closing", "closed", "suspended"], onEnd);
       });
-      await Promise.race([authorized, over]);
+      await Promise.race([authorized, ended]);
     } finally {
-      this.#handover = null;
-      connection?.off(ended);
+      this.#callbackResult = null;
+      connection?.off(onEnd);
     }
     this.#emit("reauthorized", { capability: this.capability, connectionId: connection?.id });
   }
 
-  /** A refusal for good: the client must hear it, and stops. */
-  async #stop(error) {
-    if (["closing", "closed", "failed"].includes(this.#client.connection?.state)) return;
+  /** Make the connection FAILED after a 403 (RSA4d1). */
+  async #failConnection(error) {
+    if (ENDED.includes(this.#client.connection?.state)) return;
     await this.#apply({ error }).catch(() => {});
   }
 
-  // -- requests: one at a time ---------------------------------------------------------------------------------
+  // -- requests to the auth server, one at a time --------------------------------------------------------------
 
   #authCallback(tokenParams, callback) {
-    const handover = this.#handover;
-    this.#handover = null;
-    if (handover) {
-      callback(handover.error ?? null, handover.value ?? null);
+    const result = this.#callbackResult;
+    this.#callbackResult = null;
+    if (result) {
+      callback(result.error ?? null, result.value ?? null);
       return;
     }
     this.#request({ tokenParams }).then(
@@ -304,48 +324,54 @@ export class Reauthorizer extends EventTarget {
     );
   }
 
-  #request(what) {
-    const request = this.#lastRequest.then(() => this.#send({ asked: {}, dropped: [], strict: false, ...what }));
+  /**
+   * Request a token when the requests before this one are done. `tokenParams` are the SDK's; `denial` is the error of
+   * a strict request before this one, for the `denied` event.
+   */
+  #request({ requested = {}, released = [], strict = false, tokenParams, denial }) {
+    const request = this.#lastRequest.then(() => this.#send({ requested, released, strict, tokenParams, denial }));
     this.#lastRequest = request.catch(() => {});
     return request;
   }
 
-  async #send({ asked, dropped, strict, tokenParams, denial }) {
+  async #send({ requested: added, released, strict, tokenParams, denial }) {
     const state = this.#state;
-    const wanted = union(parseCapability(tokenParams?.capability) ?? {}, without(state.list, dropped), asked);
-    this.#emit("request", { asked: wanted, dropped, strict });
+    const list = union(without(state.list, released), added);
+    const requested = union(parseCapability(tokenParams?.capability) ?? {}, list);
+    this.#emit("request", { requested, released, strict });
     let answer;
     try {
-      const response = await this.#post(wanted, dropped, strict, tokenParams);
-      answer = await read(response);
+      const response = await this.#post(requested, released, strict, tokenParams);
+      answer = await readAnswer(response);
       this.#keepGrant(response.headers, answer.value);
     } catch (error) {
       if (!strict || error.code !== DENIED) this.#emit("failed", { error });
       throw error;
     }
-    const stranger = state.clientId !== undefined && state.clientId !== answer.clientId;
-    if (stranger && (Object.keys(state.list).length || state.grant !== null)) {
-      this.clear(); // somebody else is signed in now: nothing is carried over
-      return this.#send({ asked, dropped, strict, tokenParams, denial });
+    const isAnotherClient = state.clientId !== undefined && state.clientId !== answer.clientId;
+    if (isAnotherClient && (Object.keys(state.list).length || state.grant !== null)) {
+      this.clear();
+      return this.#send({ requested: added, released, strict, tokenParams, denial });
     }
     this.#state.clientId = answer.clientId;
-    this.#answered = answer.capability;
-    if (this.#options.list) this.#state.list = kept(union(without(state.list, dropped), asked), answer.capability);
+    this.#lastCapability = answer.capability;
+    if (this.#options.list) this.#state.list = allowedPart(list, answer.capability);
     this.#save();
-    this.#emit("granted", { asked: wanted, capability: answer.capability });
-    const denied = Object.entries(wanted).filter(([name, named]) => !meets(answer.capability, { [name]: named }));
-    if (denied.length) this.#emit("denied", { denied: Object.fromEntries(denied), error: denial });
+    this.#emit("granted", { requested, capability: answer.capability });
+    const isDenied = ([name, operations]) => !allows(answer.capability, { [name]: operations });
+    const denied = Object.fromEntries(Object.entries(requested).filter(isDenied));
+    if (Object.keys(denied).length) this.#emit("denied", { denied, error: denial });
     return answer;
   }
 
-  async #post(wanted, dropped, strict, tokenParams) {
+  async #post(requested, released, strict, tokenParams) {
     const clientId = tokenParams?.clientId ?? this.#client?.auth.clientId;
-    const body = { ...(await given(this.#options.params)) };
+    const body = { ...(await resolved(this.#options.params)) };
     if (clientId && clientId !== ALL) body.clientId = clientId;
     if (tokenParams?.ttl) body.ttl = tokenParams.ttl;
-    if (Object.keys(wanted).length) body.capability = wanted;
-    if (dropped.length) body.drop = dropped;
-    const headers = new Headers(await given(this.#options.headers));
+    if (Object.keys(requested).length) body.capability = requested;
+    if (released.length) body.drop = released;
+    const headers = new Headers(await resolved(this.#options.headers));
     headers.set("Accept", "application/json, application/jwt;q=0.9, text/plain;q=0.8");
     headers.set("Content-Type", "application/json");
     headers.set("Prefer", `handling=${strict ? "strict" : "lenient"}`);
@@ -383,7 +409,7 @@ export class Reauthorizer extends EventTarget {
       const { clientId, list, grant } = JSON.parse(this.#options.storage?.getItem(this.#storageName)) ?? {};
       this.#state = { clientId, list: parseCapability(list) ?? {}, grant: grant ?? null };
     } catch {
-      // What is not ours to read counts as nothing held.
+      // An entry that was not written here counts as nothing granted.
     }
   }
 
@@ -391,7 +417,7 @@ export class Reauthorizer extends EventTarget {
     try {
       this.#options.storage?.setItem(this.#storageName, JSON.stringify(this.#state));
     } catch {
-      // A full or forbidden storage: what is held in memory serves until the page is left.
+      // The storage is full or forbidden: the list and the grant stay in memory until the page is left.
     }
   }
 
@@ -400,19 +426,21 @@ export class Reauthorizer extends EventTarget {
   }
 }
 
-/** An option that may be a function, and async. */
-async function given(option) {
+/** The value of an option that may be a function, sync or async. */
+async function resolved(option) {
   return typeof option === "function" ? await option() : option;
 }
 
-/** The resource that a channel or text names; channel params and filters are no part of it. */
-function named(channel) {
+/** The resource name of a channel, or of a channel name with params or a filter. */
+function resourceOf(channel) {
   const name = typeof channel === "string" ? channel : channel?.name;
-  if (!name) throw new TypeError("name a resource, such as 'chat:1', or give a channel");
+  if (!name) throw new TypeError("name a resource, for example 'chat:1', or pass a channel");
   return name.replace(/^\[(?:filter=|\?)[^\]]*\]/, "");
 }
 
-function withheld(asked) {
-  const text = JSON.stringify(asked);
-  return new AuthServerError(`the token that was issued lacks part of ${text}; its API key may lack it`, DENIED, 401);
+/** The error for a token that was issued and does not allow all of `requested`. */
+function missingCapabilityError(requested) {
+  const text = JSON.stringify(requested);
+  const message = `the issued token does not allow all of ${text}; its API key may not allow it`;
+  return new AuthServerError(message, DENIED, 401);
 }

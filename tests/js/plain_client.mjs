@@ -1,10 +1,10 @@
-// Drives ably-js as an app does, without help of ours: JSON commands by line on stdin, JSON answers on stdout.
+// Drives ably-js without reauth.js: a JSON command in each line of stdin, its JSON result in a line of stdout.
 import Ably from "ably";
 import readline from "node:readline";
 
 let realtime;
 const events = [];
-let watching = () => {};
+let onEvent = () => {};
 
 async function callback(url, headers, method) {
   const response = await fetch(url, { headers, method });
@@ -26,7 +26,7 @@ function withCallback({ callbackUrl, callbackHeaders, callbackMethod, ...options
 }
 
 const commands = {
-  // A token through the REST client, and what Ably says it may do.
+  // Gets a token with the REST client; returns the capability and client id that Ably gave it.
   async obtain({ options, params }) {
     const details = await new Ably.Rest(withCallback(options)).auth.requestToken(params ?? null, null);
     return { capability: JSON.parse(details.capability), clientId: details.clientId ?? null };
@@ -35,7 +35,7 @@ const commands = {
     realtime = new Ably.Realtime(withCallback(options));
     realtime.connection.on((change) => {
       events.push(change.current === change.previous ? "update" : change.current);
-      watching();
+      onEvent();
     });
     await realtime.connection.whenState("connected");
     return { id: realtime.connection.id };
@@ -44,11 +44,11 @@ const commands = {
     const details = await realtime.auth.authorize(params ?? undefined, options ?? undefined);
     return { capability: details.capability ? JSON.parse(details.capability) : null };
   },
-  // Waits until the connection has said `event` that often.
+  // Waits until the connection has emitted `event` so many `times`.
   async until({ event, times }) {
     await new Promise((resolve) => {
-      watching = () => events.filter((one) => one === event).length >= times && resolve();
-      watching();
+      onEvent = () => events.filter((name) => name === event).length >= times && resolve();
+      onEvent();
     });
     return {};
   },
@@ -56,7 +56,7 @@ const commands = {
     await realtime.channels.get(channel).attach();
     return {};
   },
-  // Waits for a channel's state, and says why it is in it.
+  // Waits for a state of the channel; returns the code of its error.
   async channel({ channel, state }) {
     const one = realtime.channels.get(channel);
     await one.whenState(state);
@@ -72,12 +72,12 @@ const commands = {
 };
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
-  const { command, ...given } = JSON.parse(line);
-  let answer;
+  const { command, ...args } = JSON.parse(line);
+  let result;
   try {
-    answer = await commands[command](given);
+    result = await commands[command](args);
   } catch (error) {
-    answer = { error: { code: error.code, statusCode: error.statusCode, message: error.message ?? String(error) } };
+    result = { error: { code: error.code, statusCode: error.statusCode, message: error.message ?? String(error) } };
   }
-  process.stdout.write(`${JSON.stringify(answer)}\n`);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
 }

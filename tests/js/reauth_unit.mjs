@@ -1,4 +1,4 @@
-// reauth.js without an Ably SDK: answers of any kind, storages that fail, patterns.
+// reauth.js without an Ably SDK: responses of the auth server, storages that fail, patterns.
 import assert from "node:assert/strict";
 import test from "node:test";
 import { AuthServerError, Reauthorizer } from "../../aiohttp_ably/static/reauth.js";
@@ -6,13 +6,13 @@ import { AuthServerError, Reauthorizer } from "../../aiohttp_ably/static/reauth.
 const URL = "https://app.example.com/ably/auth";
 const REQUEST = { keyName: "app.key", capability: '{"lobby":["subscribe"]}', mac: "…", clientId: "alice" };
 
-function answering(...answers) {
+function responding(...responses) {
   const sent = [];
   const fetch = async (url, init) => {
     sent.push({ url, ...init });
-    const answer = answers.shift();
-    if (answer instanceof Error) throw answer;
-    const { body = REQUEST, status = 200, type = "application/json", headers = {} } = answer ?? {};
+    const response = responses.shift();
+    if (response instanceof Error) throw response;
+    const { body = REQUEST, status = 200, type = "application/json", headers = {} } = response ?? {};
     const text = typeof body === "string" ? body : JSON.stringify(body);
     return new Response(text, { status, headers: { "Content-Type": type, ...headers } });
   };
@@ -31,7 +31,7 @@ function jwt(claims) {
 }
 
 test("a token request goes to the SDK as it is", async () => {
-  const { fetch, sent } = answering();
+  const { fetch, sent } = responding();
   const reauth = new Reauthorizer(URL, { fetch, params: { tenant: "t1" }, headers: () => ({ Authorization: "Bearer x" }) });
   assert.deepEqual(await token(reauth, { clientId: "alice", ttl: 60000, capability: '{"a":["publish"]}' }), REQUEST);
   const [request] = sent;
@@ -43,29 +43,29 @@ test("a token request goes to the SDK as it is", async () => {
   assert.deepEqual(reauth.capability, { lobby: ["subscribe"] });
 });
 
-test("a bare JWT's capability is known, in UTF-8", async () => {
+test("the capability of a bare JWT is read as UTF-8", async () => {
   const text = jwt({ "x-ably-capability": '{"chat:ü":["publish"]}', "x-ably-clientId": "alice" });
-  const reauth = new Reauthorizer(URL, answering({ body: text, type: "application/jwt" }));
+  const reauth = new Reauthorizer(URL, responding({ body: text, type: "application/jwt" }));
   assert.equal(await token(reauth), text);
   assert.deepEqual(reauth.capability, { "chat:ü": ["publish"] });
 });
 
-const refusals = {
+const errors = {
   "an error in JSON": [{ status: 403, body: { error: { message: "no", code: 40300, statusCode: 403 } } }, 40300, 403, "no"],
   "an error in headers": [
     { status: 401, body: "", type: "text/plain", headers: { "X-Ably-ErrorCode": "40160", "X-Ably-ErrorMessage": "denied" } },
     40160, 401, "denied",
   ],
-  "a page of a proxy": [{ status: 502, body: "<html>", type: "text/html" }, 50200, 502, "the auth server answered with 502"],
-  "JSON that is none": [{ status: 500, body: "{" }, 50000, 500, "the auth server answered with 500"],
+  "an HTML error page of a proxy": [{ status: 502, body: "<html>", type: "text/html" }, 50200, 502, "the auth server answered with 502"],
+  "invalid JSON": [{ status: 500, body: "{" }, 50000, 500, "the auth server answered with 500"],
   "a login page": [{ body: "<html>", type: "text/html" }, 40170, 401, "the auth server answered with text/html and no token"],
-  "an empty answer": [{ body: "", type: "text/plain" }, 40170, 401, "the auth server answered with text/plain and no token"],
+  "an empty response": [{ body: "", type: "text/plain" }, 40170, 401, "the auth server answered with text/plain and no token"],
   "JSON without a token": [{ body: {} }, 40170, 401, "the auth server answered with application/json and no token"],
-  "no answer": [new TypeError("fetch failed"), 50300, 503, `no answer from ${URL}: fetch failed`],
+  "no response": [new TypeError("fetch failed"), 50300, 503, `no answer from ${URL}: fetch failed`],
 };
-for (const [name, [answer, code, statusCode, message]] of Object.entries(refusals)) {
-  test(`the SDK gets an error it understands for ${name}`, async () => {
-    const reauth = new Reauthorizer(URL, answering(answer));
+for (const [name, [response, code, statusCode, message]] of Object.entries(errors)) {
+  test(`${name} is an error with code and status`, async () => {
+    const reauth = new Reauthorizer(URL, responding(response));
     const failed = new Promise((resolve) => reauth.addEventListener("failed", ({ detail }) => resolve(detail.error)));
     await assert.rejects(token(reauth), (error) => {
       assert.ok(error instanceof AuthServerError);
@@ -76,9 +76,9 @@ for (const [name, [answer, code, statusCode, message]] of Object.entries(refusal
   });
 }
 
-test("a server that does not answer is given up", async () => {
+test("a server that does not answer within the timeout is an error", async () => {
   const fetch = (url, { signal }) => new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
-  const alive = setInterval(() => {}, 1000); // the timeout by itself keeps no process running
+  const alive = setInterval(() => {}, 1000); // the timer of AbortSignal.timeout() does not keep the process running
   await assert.rejects(token(new Reauthorizer(URL, { fetch, timeout: 1 })), { code: 50300, statusCode: 503 });
   clearInterval(alive);
 });
@@ -95,7 +95,7 @@ test("requests never overlap", async () => {
   await Promise.all([token(reauth), token(reauth), token(reauth)]);
 });
 
-const holds = [
+const allowed = [
   ["chat:1", "chat:1", true],
   ["chat:1", "chat:2", false],
   ["chat:*", "chat:1", true],
@@ -114,26 +114,26 @@ const holds = [
   ["[*]*", "chat:1", true],
   ["__proto__", "__proto__", true],
 ];
-for (const [pattern, resource, expected] of holds) {
+for (const [pattern, resource, expected] of allowed) {
   test(`${pattern} ${expected ? "covers" : "does not cover"} ${resource}`, async () => {
     const capability = JSON.stringify(Object.fromEntries([[pattern, ["publish"]]]));
-    const reauth = new Reauthorizer(URL, answering({ body: { ...REQUEST, capability } }));
+    const reauth = new Reauthorizer(URL, responding({ body: { ...REQUEST, capability } }));
     await token(reauth);
-    assert.equal(reauth.holds(resource, "publish"), expected);
-    assert.equal(reauth.holds(resource), expected);
-    assert.equal(reauth.holds(resource, ["publish", "subscribe"]), false);
+    assert.equal(reauth.allows(resource, "publish"), expected);
+    assert.equal(reauth.allows(resource), expected);
+    assert.equal(reauth.allows(resource, ["publish", "subscribe"]), false);
   });
 }
 
-test("a storage that fails or holds something else is no trouble", async () => {
+test("a storage that fails or has invalid entries is ignored", async () => {
   const broken = {
-    getItem: () => "not ours",
+    getItem: () => "not JSON",
     setItem() {
       throw new Error("full");
     },
   };
   for (const storage of [broken, { ...broken, getItem: () => null }, { ...broken, getItem: () => '{"list":7}' }]) {
-    assert.deepEqual(await token(new Reauthorizer(URL, { storage, list: true, ...answering() })), REQUEST);
+    assert.deepEqual(await token(new Reauthorizer(URL, { storage, list: true, ...responding() })), REQUEST);
   }
 });
 
@@ -157,7 +157,7 @@ test("the app's fetch sends the grant to the auth server's origin only", async (
   ]);
 });
 
-test("misuse is told at once", async () => {
+test("misuse throws an error", async () => {
   const reauth = new Reauthorizer(URL);
   await assert.rejects(reauth.need("chat:1"), /bind\(client\) first/);
   await assert.rejects(reauth.need(""), /name a resource/);

@@ -1,6 +1,6 @@
-/** The chat's own server. */
+/** Requests to the chat's own server. */
 
-/** What went wrong, in words for people. */
+/** An error whose message is shown to the user. */
 export class ApiError extends Error {}
 
 export async function api(method, path, { body, fetch: send = (...args) => fetch(...args) } = {}) {
@@ -19,7 +19,7 @@ export async function api(method, path, { body, fetch: send = (...args) => fetch
   return response.json();
 }
 
-/** Load ably-js from where the server says it is; rejects with what is missing. */
+/** Load ably-js from `address`; rejects with an ApiError that names it. */
 export function loadSdk(address) {
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");

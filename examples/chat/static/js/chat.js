@@ -1,4 +1,4 @@
-/** The chat of one who is signed in: rooms, the client, the panel, and the server's news. */
+/** The chat of a signed-in user: rooms, the client, the panel, and news from the server. */
 
 import { ApiError, api } from "./api.js";
 import { Client } from "./client.js";
@@ -24,7 +24,7 @@ export class Chat {
     this.#panel = new Panel(session, { onStrategy, until: this.#stopped.signal });
   }
 
-  /** `focus`: whether to take it to the room, as when somebody signed in. */
+  /** `focus`: whether the room gets the focus, for example after the user signed in. */
   async start({ focus = true } = {}) {
     const { user } = this.#session;
     byId("who").textContent = user;
@@ -43,7 +43,7 @@ export class Chat {
     await this.#go({ focus });
   }
 
-  /** Stop for good: no news, no client, no attempt to come back. */
+  /** Close the client and the news; nothing connects again. */
   async stop(options) {
     this.#stopped.abort();
     this.#news?.close();
@@ -52,7 +52,7 @@ export class Chat {
     byId("rooms").replaceChildren();
   }
 
-  /** Show the room that the address names, and join it. */
+  /** Show the room in the URL's hash, and join it. */
   async #go({ focus }) {
     const room = this.#rooms.get(location.hash.slice(1)) ?? this.#current ?? this.#rooms.get("lobby");
     if (this.#current === room) return;
@@ -64,7 +64,7 @@ export class Chat {
     if (focus && room === this.#current) room.view.focus();
   }
 
-  /** What the server has to say, one after the other. */
+  /** Handle the server's news one after the other. */
   #listen() {
     this.#news = new EventSource("/api/news");
     this.#news.onopen = () => this.#next(() => this.#refresh());
@@ -82,11 +82,11 @@ export class Chat {
     await this.#refresh();
     if (kind === "admitted") {
       announce(`${by} let you into the ${room.info.title}.`);
-      if (room === this.#current) await room.join({ ask: true });
+      if (room === this.#current) await room.join({ request: true });
     }
   }
 
-  /** Read the rooms again. Where rights have changed, the answer says so, and reauth.js acts on it. */
+  /** Read the rooms again. If the capability has changed, the response makes reauth.js get a new token. */
   async #refresh() {
     const { rooms, seen } = await this.#call("GET", `/api/rooms?seen=${this.#seen}`);
     this.#seen = seen;

@@ -1,10 +1,10 @@
-/** The page's Ably client: made, kept authorized by reauth.js, watched for the panel, and stopped. */
+/** The page's Ably client, its Reauthorizer, and the events of both for the panel. */
 
 import { Reauthorizer } from "/ably/reauth.js";
 
 /**
- * Events: `connection` (the state, with a reason), `token` (the capability may be another), `ended` (the auth
- * server said no for good), and everything the time line shows as `happened`.
+ * Events: `connection` (its state), `token` (the token may have changed), `ended` (the auth server answered 403), and
+ * `happened` for everything that the time line shows.
  */
 export class Client extends EventTarget {
   #sending = new Set();
@@ -30,7 +30,7 @@ export class Client extends EventTarget {
     return this.realtime.auth.tokenDetails ?? null;
   }
 
-  /** A channel with what was said there lately. */
+  /** A channel that begins with its last 50 messages. */
   channel(name) {
     const channel = this.realtime.channels.get(name, { params: { rewind: "50" }, attachOnSubscribe: false });
     channel.on((change) => {
@@ -41,15 +41,15 @@ export class Client extends EventTarget {
     return channel;
   }
 
-  /** The app's own requests: what they change at Ably is in effect when they resolve. */
+  /** Send one of the app's own requests; a capability that it grants is in effect when the promise resolves. */
   fetch(...args) {
     return this.reauth.fetch(...args);
   }
 
-  /** Close for good. With `forget` the rights that this browser holds are forgotten too. */
+  /** Close the client. `forget`: also forget the list and the grant. */
   async stop({ forget = false } = {}) {
     this.realtime.close();
-    // An answer that is still on its way could bring back the session's cookie.
+    // A response that is not here yet could set the session's cookie again.
     await Promise.allSettled(this.#sending);
     if (forget) this.reauth.clear();
   }

@@ -1,8 +1,8 @@
-/** Small helpers around the document. Text only ever gets in as text. */
+/** DOM helpers. Strings are inserted as text, never as HTML. */
 
 export const byId = (id) => document.getElementById(id);
 
-/** An element. Attributes that are functions are listeners, `undefined` and `false` are left out. */
+/** Create an element. An attribute that is a function is a listener; `undefined` and `false` are left out. */
 export function el(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -14,7 +14,7 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** The round sign with a person's first letter. */
+/** A round badge with a person's first letter. */
 export function badge(person) {
   const sign = el("span", { class: "badge", "aria-hidden": "true" });
   return paintBadge(sign, person);
@@ -28,7 +28,7 @@ export function paintBadge(sign, person) {
   return sign;
 }
 
-/** Say something to those who listen to the page. */
+/** Announce `text` to screen readers. */
 export function announce(text) {
   byId("status").textContent = text;
 }

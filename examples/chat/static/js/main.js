@@ -1,10 +1,10 @@
-/** Begins: who is signed in, the door or the chat, and the way between them. */
+/** The entry point: show the door (the sign-in form) or the chat, and go from one to the other. */
 
 import { api, loadSdk } from "./api.js";
 import { Chat } from "./chat.js";
 import { announce, byId } from "./dom.js";
 
-const tabs = new BroadcastChannel("chat"); // the tabs of a browser share a session, so they change together
+const tabs = new BroadcastChannel("chat"); // the tabs of a browser share a session, so they sign in and out together
 let chat = null;
 
 function begin() {
@@ -26,7 +26,7 @@ function begin() {
   });
 }
 
-/** Do `task`; where that cannot be done, the door says why. */
+/** Run `task`; if it fails, show the door with the error. */
 async function orDoor(task) {
   try {
     await task();
@@ -63,7 +63,7 @@ async function signOut() {
   announce("You are signed out.");
 }
 
-/** The server does not know us any more: the client has stopped by itself. */
+/** The user is no longer signed in at the server, and the client has stopped. */
 async function ended(reason) {
   await chat?.stop({ forget: true });
   chat = null;
@@ -78,7 +78,7 @@ async function change(strategy) {
 
 function showDoor(problem = "") {
   document.title = "Rooms";
-  history.replaceState(null, "", location.pathname); // the next one begins in the lobby
+  history.replaceState(null, "", location.pathname); // the next user begins in the lobby
   byId("app").hidden = true;
   byId("door").hidden = false;
   byId("door-problem").textContent = problem;
@@ -86,7 +86,7 @@ function showDoor(problem = "") {
   byId("name").focus();
 }
 
-/** One browser, two people: cookies of `localhost` and `127.0.0.1` are kept apart. */
+/** Link to the other local host name: its cookies are separate, so that a second user can sign in. */
 function showOtherAddress() {
   const other = { localhost: "127.0.0.1", "127.0.0.1": "localhost" }[location.hostname];
   if (!other) return;

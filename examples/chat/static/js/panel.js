@@ -1,4 +1,4 @@
-/** The panel behind the page: connection, strategy, capability and time line, as they are now. */
+/** The panel: connection, strategy, capability and time line. */
 
 import { byId, clock, el } from "./dom.js";
 import { STRATEGIES } from "./strategies.js";
@@ -104,16 +104,16 @@ export class Panel {
     const focused = document.activeElement?.name === "strategy";
     byId("strategy-choices").replaceChildren(...choices);
     if (focused) byId("strategy-choices").querySelector(":checked").focus();
-    const { kept, checked, takenBack } = this.#strategy;
-    const facts = { Kept: kept, Checked: checked, "Taken back": takenBack };
+    const { stored, checked, withdrawn } = this.#strategy;
+    const facts = { Stored: stored, Checked: checked, Withdrawn: withdrawn };
     byId("strategy-facts").replaceChildren(
       ...Object.entries(facts).flatMap(([term, fact]) => [el("dt", {}, term), el("dd", {}, fact)]),
     );
   }
 }
 
-function cell(held) {
-  return held
+function cell(allowed) {
+  return allowed
     ? el("td", {}, el("span", { class: "tick", "aria-hidden": "true" }, "✓"), el("span", { class: "unseen" }, "yes"))
     : el("td", {}, el("span", { class: "unseen" }, "no"));
 }

@@ -1,12 +1,12 @@
-/** A room: the channel behind it, who is there, and where we stand with it. */
+/** A room: its channel, the people in it, and whether the user is in it. */
 
 import { RoomView } from "./room_view.js";
 
 const DENIED = 40160;
 
 /**
- * `state` is `out`, `joining`, `in`, `refused`, `removed` or `failed`; `error` says why for the last three.
- * `onChange()` is called whenever something changed that is shown outside the room.
+ * `state` is `out`, `joining`, `in`, `refused`, `removed` or `failed`; `error` is the reason of the last three.
+ * `onChange()` is called when something changed that is shown outside the room.
  */
 export class Room {
   #client;
@@ -37,21 +37,21 @@ export class Room {
     return this.#client.connection.id;
   }
 
-  /** What the server says of the room now. */
+  /** Take the room's new data from the server. */
   update(info) {
     this.info = info;
     this.#changed();
   }
 
   /**
-   * Come in. Whoever knows that a right is there, but not yet in the token, asks first; else Ably's refusal tells
-   * that it is lacking.
+   * Enter the room. With `request` the capability is requested first: the user was just admitted. Otherwise it is
+   * requested after Ably refuses to attach the channel.
    */
-  async join({ ask = false } = {}) {
+  async join({ request = false } = {}) {
     if (this.state === "joining" || this.state === "in") return;
     this.#become("joining");
     try {
-      if (ask) await this.#client.reauth.need(this.info.channel);
+      if (request) await this.#client.reauth.need(this.info.channel);
       await this.#client.reauth.attach(this.#channel);
       await this.#client.reauth.enter(this.#channel);
       await this.#readPeople();
@@ -62,7 +62,7 @@ export class Room {
     }
   }
 
-  /** Go, and give the right back. */
+  /** Leave the room, and release its capability. */
   async leave() {
     await this.#channel.presence.leave();
     await this.#channel.detach();
@@ -119,7 +119,7 @@ export class Room {
     this.#changed();
   }
 
-  /** Ably ended the channel. While joining that is what reauth.js puts right, or reports. */
+  /** The channel became FAILED. While joining, reauth.js recovers from that, or `join` gets its error. */
   #failed(reason) {
     if (this.state !== "in") return;
     this.people = [];

@@ -1,4 +1,4 @@
-/** How a room looks: its head, the people, the talk, or why one is not in it. */
+/** The view of a room: its head, people and messages, or the reason why the user is not in it. */
 
 import { announce, badge, clock, el } from "./dom.js";
 
@@ -132,7 +132,7 @@ export class RoomView {
     );
   }
 
-  /** Only when it says something else than before; the focus goes on to what is there in its place. */
+  /** Render only if something changed; if the element had the focus, its replacement gets it. */
   #renderOutside(hadFocus) {
     const { state, error, info, removedBy, connectionId } = this.#room;
     const shape = JSON.stringify([state, error?.message, info.knocked, info.allowed, removedBy]);
@@ -158,7 +158,7 @@ export class RoomView {
       case "refused":
         return [
           el("h2", {}, `The ${info.title} is for its members`),
-          el("p", {}, "The channel was refused, and so was the ask for the right to it:"),
+          el("p", {}, "Ably refused the channel, and the auth server denied the capability for it:"),
           reason,
           stays,
           info.owner && !info.allowed ? knock : join,
@@ -166,13 +166,13 @@ export class RoomView {
       case "removed":
         return [
           el("h2", {}, `${removedBy} removed you from the ${info.title}`),
-          el("p", {}, "The right was taken back, the page got a token without it, and Ably failed the channel:"),
+          el("p", {}, "The capability was withdrawn, the page got a token without it, and Ably failed the channel:"),
           reason,
           stays,
           info.allowed ? join : knock,
         ];
       case "failed":
-        return [el("h2", {}, `The ${info.title} is not to be had just now`), reason, join];
+        return [el("h2", {}, `The ${info.title} cannot be joined now`), reason, join];
       case "out":
         return [el("p", {}, info.about), join];
       default:
@@ -207,7 +207,7 @@ export class RoomView {
   }
 
   #remove(person) {
-    return this.#try(() => this.#room.remove(person), `${person} is no member any more.`);
+    return this.#try(() => this.#room.remove(person), `${person} is no longer a member.`);
   }
 
   async #try(task, done) {

@@ -1,28 +1,28 @@
-/** What the panel says about the strategies. */
+/** The panel's facts about each strategy. */
 
 export const STRATEGIES = {
   "server-determined": {
     title: "Server-determined",
-    kept: "nowhere: the server works it out each time",
-    checked: "nothing: an ask can only narrow",
-    takenBack: "missing in the next list",
+    stored: "nowhere: the server computes it for each request",
+    checked: "nothing: a request can only narrow the token",
+    withdrawn: "the next token omits it",
   },
   "server-stored": {
     title: "Server-stored",
-    kept: "by the server, in the visitor's session",
-    checked: "what is asked and not held yet",
-    takenBack: "dropped from the session",
+    stored: "by the server, in the visitor's session",
+    checked: "the requested part that is not granted yet",
+    withdrawn: "removed from the session",
   },
   "client-stored": {
     title: "Client-stored",
-    kept: "by this page, as a plain list",
+    stored: "by this page, as a plain list",
     checked: "the whole list, every time",
-    takenBack: "fails the next check",
+    withdrawn: "the next check denies it",
   },
   "client-signed": {
     title: "Client-signed",
-    kept: "by this browser, in a signed cookie",
-    checked: "what is asked and not in the grant",
-    takenBack: "dropped from any grant that is shown",
+    stored: "by this browser, in a signed cookie",
+    checked: "the requested part that is not in the grant",
+    withdrawn: "removed from every grant that is presented",
   },
 };

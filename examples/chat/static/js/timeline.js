@@ -1,4 +1,4 @@
-/** The time line: what was asked of the auth server, what came of it, and what it did at Ably. Newest first. */
+/** The time line: auth requests, their results, and the states of the connection and channels. Newest first. */
 
 import { clock, el, listOf } from "./dom.js";
 
@@ -6,8 +6,8 @@ const KEPT = 60;
 
 export class TimeLine {
   #list;
-  #request = null; // the facts of the request under way
-  #held = {};
+  #request = null; // the facts of the last auth request
+  #granted = {};
   #connection = null;
 
   constructor(list) {
@@ -35,7 +35,7 @@ export class TimeLine {
   }
 
   failed({ id, error }) {
-    // From the connection, or from a request of the auth server: that one has facts to add to.
+    // Without an id it is an auth request that failed; with one, the connection.
     if (id === undefined && this.#request) this.#fact("Failed", "denied", `${error.code}: ${error.message}`);
     else this.#entry("bad", "Failed for good", code(error));
   }
@@ -44,16 +44,17 @@ export class TimeLine {
     this.#entry("", "Closed");
   }
 
-  refused({ resource, error }) {
-    if (this.#list.firstChild?.dataset.failed === resource) return; // told as the channel's failure
+  refused({ requested, error }) {
+    const [resource] = Object.keys(requested);
+    if (this.#list.firstChild?.dataset.failed === resource) return; // already shown as the channel's failure
     this.#entry("bad", "Refused by Ably", el("code", {}, resource), " ", code(error));
   }
 
-  request({ asked, dropped }) {
+  request({ requested, released }) {
     this.#request = el("dl", { class: "facts" });
-    this.#entry("ask", "Auth request").append(this.#request);
-    this.#fact("Asked", "", Object.keys(asked).length ? words(asked) : "nothing in particular");
-    if (dropped.length) this.#fact("Dropped", "", listOf(dropped));
+    this.#entry("request", "Auth request").append(this.#request);
+    this.#fact("Requested", "", Object.keys(requested).length ? words(requested) : "nothing in particular");
+    if (released.length) this.#fact("Released", "", listOf(released));
   }
 
   checked({ checked }) {
@@ -61,11 +62,11 @@ export class TimeLine {
   }
 
   granted({ capability }) {
-    const added = Object.fromEntries(Object.entries(capability).filter(([name]) => !(name in this.#held)));
-    const lost = Object.keys(this.#held).filter((name) => !(name in capability));
+    const added = Object.fromEntries(Object.entries(capability).filter(([name]) => !(name in this.#granted)));
+    const lost = Object.keys(this.#granted).filter((name) => !(name in capability));
     if (Object.keys(added).length) this.#fact("Granted", "granted", words(added));
     else this.#fact("Granted", "", lost.length ? `all but ${listOf(lost)}` : "as before");
-    this.#held = capability;
+    this.#granted = capability;
   }
 
   denied({ denied }) {
@@ -110,7 +111,7 @@ function code(error) {
   return error?.code ? el("span", { class: "code" }, String(error.code)) : null;
 }
 
-/** A capability in words: `*` is what an ask for "all I may have" says. */
+/** A capability in words. A requested `*` is all operations that the client may have. */
 function words(capability) {
   return Object.entries(capability)
     .map(([resource, operations]) => `${resource} (${operations.includes("*") ? "all" : operations.join(", ")})`)
