@@ -148,7 +148,7 @@ def assert_allows(
 
 def _token_request(request: Mapping[str, Any], emulator: Emulator | None) -> TokenContent:
     from .capability import Capability
-    from .emulator.failure import Failure
+    from .emulator.wire import Failure
     from .errors import InvalidCredential
     from .keys import KeyRing
     from .tokens import verify_token_request
@@ -168,7 +168,7 @@ def _token_request(request: Mapping[str, Any], emulator: Emulator | None) -> Tok
 
 
 def _verified(token: str, emulator: Emulator) -> TokenContent:
-    from .emulator.failure import Failure
+    from .emulator.wire import Failure
 
     try:
         grant = emulator.verifier.token(token)

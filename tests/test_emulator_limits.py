@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 from emulator_helpers import KEY, basic, call, connected, eventually, jwt_of, signed
 
-from aiohttp_ably.emulator import Emulator, ManualClock, channels, realtime, token_service, transport
-from aiohttp_ably.emulator.expiring import Expiring
+from aiohttp_ably.emulator import Emulator, ManualClock, channels, connection, realtime, tokens
+from aiohttp_ably.emulator.clock import Expiring
 from aiohttp_ably.emulator.wire import Action
 
 PATH = "/channels/room/messages"
@@ -17,7 +17,7 @@ PATH = "/channels/room/messages"
 async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_WAITING", 256 * 1024)
+    monkeypatch.setattr(connection, "MAX_WAITING", 256 * 1024)
     async with connected(emulator) as reader, aiohttp.ClientSession() as client:
         await reader.attach("room")
         async with client.ws_connect(f"{emulator.url}/?key={KEY}&echo=false", max_msg_size=0) as slow:
@@ -35,14 +35,14 @@ async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
                 sent += 1
                 assert sent < 500, "it was never cut off"
             socket.abort()
-        assert any(event.what == "cut off" for event in emulator.events)
+        assert any(event.kind == "cut off" for event in emulator.events)
         assert await reader.is_quiet()
 
 
 async def test_a_peer_that_does_not_read_cannot_stay_when_it_is_sent_away(
     emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
     token = jwt_of(emulator, {"*": "*"}, ttl=5)
     async with (
         aiohttp.ClientSession() as client,
@@ -114,7 +114,7 @@ async def test_nonces_are_forgotten_when_their_timestamp_is_too_old_anyway(
         path, request = "/keys/app1.key1/requestToken", signed(emulator)
         assert (await call(emulator, "POST", path, request))[0] == 201
         assert len(emulator._tokens._nonces) == 1
-        await clock.advance(2 * token_service.WINDOW / 1000)
+        await clock.advance(2 * tokens.MAX_CLOCK_SKEW / 1000)
 
 
 def test_an_expiring_mapping_forgets_at_its_time_and_over_its_limit() -> None:

@@ -6,7 +6,7 @@ import pytest
 from emulator_helpers import KEY, Peer, connected, eventually
 
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.emulator.presence import MAX_MEMBERS, PresenceAction
+from aiohttp_ably.emulator.channels import MAX_MEMBERS, PresenceAction
 from aiohttp_ably.emulator.wire import Action, Flag
 
 
