@@ -12,7 +12,7 @@ from emulator_auth_app import make_auth_app
 from real_parts import CHROMIUM_ARGS, require_ably_js, require_chromium, require_node
 
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 KINDS = [("request", "alice"), ("jwt", "alice"), ("details", "")]
 TIMEOUT = 30

@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from emulator_auth_app import make_auth_app
 
 from aiohttp_ably.emulator import Certificate, Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.testing import client_options, realtime_client
 
 TIMEOUT = 8
 

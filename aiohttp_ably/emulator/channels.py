@@ -254,10 +254,10 @@ class Channel:
         granted = [attachment.granted for attachment in self.attached.values()]
         return {
             "connections": len(granted),
-            "publishers": sum(Flag.PUBLISH in one for one in granted),
-            "subscribers": sum(Flag.SUBSCRIBE in one for one in granted),
-            "presenceConnections": sum(Flag.PRESENCE in one for one in granted),
-            "presenceSubscribers": sum(Flag.PRESENCE_SUBSCRIBE in one for one in granted),
+            "publishers": sum(Flag.PUBLISH in modes for modes in granted),
+            "subscribers": sum(Flag.SUBSCRIBE in modes for modes in granted),
+            "presenceConnections": sum(Flag.PRESENCE in modes for modes in granted),
+            "presenceSubscribers": sum(Flag.PRESENCE_SUBSCRIBE in modes for modes in granted),
             "presenceMembers": len(self.presence),
         }
 

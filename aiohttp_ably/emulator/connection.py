@@ -173,7 +173,7 @@ class Connection:
 
     def has_key(self, key: str) -> bool:
         """Whether `key` is one of the last eight connection keys."""
-        return any(hmac.compare_digest(key.encode(), one.encode()) for one in self._keys)
+        return any(hmac.compare_digest(key.encode(), known.encode()) for known in self._keys)
 
     def connected(self, failure: Failure | None = None) -> Frame:
         """The CONNECTED message. `failure` says why the connection could not be resumed."""

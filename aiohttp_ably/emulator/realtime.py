@@ -265,9 +265,8 @@ class Realtime:
 
         A client that resumes attaches again, and its members stay.
         """
-        present = [
-            one.channel for one in connection.attachments.values() if connection.id in one.channel.presence
-        ]
+        channels = [attachment.channel for attachment in connection.attachments.values()]
+        present = [channel for channel in channels if connection.id in channel.presence]
         for name in list(connection.attachments):
             connection.detach(name, leave=False)
 
@@ -311,9 +310,8 @@ class Realtime:
 
     def _live(self, revocation: Revocation) -> list[Connection]:
         """The connections with a websocket whose token is revoked."""
-        return [
-            one for one in self.connections.values() if one.is_connected and revocation.applies_to(one.access)
-        ]
+        connected = [connection for connection in self.connections.values() if connection.is_connected]
+        return [connection for connection in connected if revocation.applies_to(connection.access)]
 
 
 def _presence_grace(text: str | None) -> int:

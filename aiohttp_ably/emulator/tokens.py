@@ -278,7 +278,8 @@ class Revocations:
         if not access.key.revocable:
             return
         now = self._clock.now()
-        if any(one.applies_at <= now and one.applies_to(access) for one in self._kept.values()):
+        revocations = [revocation for revocation in self._kept.values() if revocation.applies_at <= now]
+        if any(revocation.applies_to(access) for revocation in revocations):
             raise Failure(40141, 401, "token revoked")
 
 

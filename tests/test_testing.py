@@ -10,7 +10,7 @@ from ably.types.tokendetails import TokenDetails
 from emulator_helpers import issue, jwt_of, signed
 
 from aiohttp_ably.emulator import Certificate, Emulator
-from aiohttp_ably.pytest_plugin import assert_allows, client_options, decode_token
+from aiohttp_ably.testing import assert_allows, client_options, decode_token
 
 CAPABILITY = '{"chat:1":["publish","subscribe"]}'
 
