@@ -5,7 +5,8 @@
     async with Emulator() as emulator:
         ...  # start your app with key=emulator.key
         async with client.get("/ably/auth?channel=chat:1") as response:
-            assert_allows(await response.json(), {"chat:1": ["publish"]}, client_id="alice", emulator=emulator)
+            answer = await response.json()
+        assert_allows(answer, {"chat:1": ["publish"]}, client_id="alice", emulator=emulator)
 
 With pytest, the fixture `ably_emulator` is such an emulator.
 """
@@ -37,8 +38,8 @@ def client_options(
 ) -> dict[str, Any]:
     """Client options with which an Ably SDK connects to `emulator` and to no other host.
 
-    `sdk`: "js" for ably-js, whose options can be encoded as JSON; "python" for the REST client of ably-python.
-    Its realtime client ignores the port: create that with `realtime_client`.
+    `sdk`: "js" for ably-js, whose options are JSON; "python" for the REST client of ably-python. Its realtime
+    client ignores the port: create that with `realtime_client`.
     `tls`: whether to connect with TLS; the emulator must have been created with `tls=`.
     `options`: further client options, which replace these.
     """
@@ -125,8 +126,8 @@ def assert_allows(
     `answer`, `emulator`: as for `decode_token`.
     `allowed`: a capability, all of which must be allowed.
     `only`: whether nothing else may be allowed.
-    `client_id`: the client id that the token must have; None for a token without one. With `...`, the default,
-    it is not compared.
+    `client_id`: the client id that the token must have; None for a token without one. With `...`, which is
+    the default, it is not compared.
 
     Raises AssertionError, or ValueError when `answer` cannot be decoded.
     """

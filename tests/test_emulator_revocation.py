@@ -1,4 +1,4 @@
-"""Revoked tokens: who may revoke which, what is answered, and what happens to live connections."""
+"""Revocation of tokens: its rules, its response, and its effect on connections."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -48,7 +48,7 @@ async def test_tokens_of_a_client_are_revoked(emulator: Emulator, clock: ManualC
     assert not await is_revoked(emulator, (await issue(emulator, KEY, clientId="alice"))["token"])
 
 
-async def test_a_target_names_a_client_a_revocation_key_or_a_resource(emulator: Emulator) -> None:
+async def test_a_target_is_a_client_id_a_revocation_key_or_a_channel(emulator: Emulator) -> None:
     tokens = {
         "clientId:alice": jwt_of(emulator, {"*": "*"}, key=KEY, client_id="alice"),
         "revocationKey:group": jwt_of(emulator, {"*": "*"}, key=KEY, revocation_key="group"),
@@ -63,7 +63,9 @@ async def test_a_target_names_a_client_a_revocation_key_or_a_resource(emulator: 
         assert revoked == [name for name in expected if name != "none"]
 
 
-async def test_only_what_was_issued_before_is_revoked(emulator: Emulator, clock: ManualClock) -> None:
+async def test_only_tokens_issued_before_issued_before_are_revoked(
+    emulator: Emulator, clock: ManualClock
+) -> None:
     old = (await issue(emulator, KEY, clientId="alice"))["token"]
     before = clock.now()
     await clock.advance(60)
@@ -74,7 +76,7 @@ async def test_only_what_was_issued_before_is_revoked(emulator: Emulator, clock:
     assert not await is_revoked(emulator, new)
 
 
-async def test_a_bad_target_fails_alone(emulator: Emulator) -> None:
+async def test_a_malformed_target_does_not_fail_the_others(emulator: Emulator) -> None:
     token = (await issue(emulator, KEY, clientId="alice"))["token"]
     targets = ["nonsense:x", "clientId:alice", "clientId:", 7]
     status, answer = await call(emulator, "POST", PATH, {"targets": targets}, basic(KEY))
@@ -100,31 +102,31 @@ async def test_a_bad_target_fails_alone(emulator: Emulator) -> None:
         pytest.param(ALICE | {"issuedBefore": "now"}, basic(KEY), (40003, 400), id="issuedBefore no number"),
     ],
 )
-async def test_a_bad_request_is_refused(
+async def test_a_malformed_revocation_is_refused(
     emulator: Emulator, body: Any, headers: dict[str, str], expected: tuple[int, int]
 ) -> None:
     assert await code_of(emulator, "POST", PATH, body, headers) == expected
 
 
 @pytest.mark.parametrize("offset", [1, -HOUR - 1])
-async def test_issued_before_is_within_the_last_hour(
+async def test_issued_before_must_be_within_the_last_hour(
     emulator: Emulator, clock: ManualClock, offset: int
 ) -> None:
     body = ALICE | {"issuedBefore": clock.now() + offset}
     assert await code_of(emulator, "POST", PATH, body, basic(KEY)) == (40003, 400)
 
 
-async def test_a_token_revokes_nothing(emulator: Emulator) -> None:
+async def test_a_token_cannot_revoke_tokens(emulator: Emulator) -> None:
     headers = bearer(jwt_of(emulator, {"*": "*"}, key=KEY))
     assert await code_of(emulator, "POST", PATH, ALICE, headers) == (40162, 401)
 
 
-async def test_tokens_of_a_plain_key_are_not_revocable(emulator: Emulator) -> None:
+async def test_tokens_of_a_key_that_is_not_revocable_cannot_be_revoked(emulator: Emulator) -> None:
     path = "/keys/app1.plain/revokeTokens"
     assert await code_of(emulator, "POST", path, ALICE, basic(PLAIN)) == (40163, 401)
 
 
-async def test_a_live_connection_is_sent_away_at_once(emulator: Emulator) -> None:
+async def test_a_connection_is_disconnected_at_once(emulator: Emulator) -> None:
     token = jwt_of(emulator, {"*": "*"}, key=KEY, client_id="alice")
     async with connected(emulator, access_token=token) as alice, connected(emulator, key=KEY) as other:
         await call(emulator, "POST", PATH, ALICE, basic(KEY))
@@ -134,7 +136,9 @@ async def test_a_live_connection_is_sent_away_at_once(emulator: Emulator) -> Non
         assert await other.is_quiet()
 
 
-async def test_a_margin_prompts_now_and_disconnects_after_it(emulator: Emulator, clock: ManualClock) -> None:
+async def test_a_margin_sends_auth_now_and_disconnects_afterwards(
+    emulator: Emulator, clock: ManualClock
+) -> None:
     token = jwt_of(emulator, {"*": "*"}, key=KEY, client_id="alice")
     async with (
         connected(emulator, access_token=token) as stays,
@@ -148,7 +152,7 @@ async def test_a_margin_prompts_now_and_disconnects_after_it(emulator: Emulator,
         assert not await is_revoked(emulator, token)
         await clock.advance(29)
         new = jwt_of(emulator, {"*": "*"}, key=KEY, client_id="alice")
-        await renews.ask(Action.AUTH, Action.CONNECTED, auth={"accessToken": new})
+        await renews.request(Action.AUTH, Action.CONNECTED, auth={"accessToken": new})
         assert await stays.is_quiet()
         await clock.advance(1.002)
         assert (await stays.expect(Action.DISCONNECTED))["error"]["code"] == 40141
@@ -156,7 +160,7 @@ async def test_a_margin_prompts_now_and_disconnects_after_it(emulator: Emulator,
         assert await renews.is_quiet()
 
 
-async def test_a_revoked_token_does_not_reconnect(emulator: Emulator) -> None:
+async def test_a_revoked_token_cannot_reconnect(emulator: Emulator) -> None:
     token = jwt_of(emulator, {"*": "*"}, key=KEY, client_id="alice")
     async with connected(emulator, access_token=token) as peer:
         key = peer.connected["connectionDetails"]["connectionKey"]
