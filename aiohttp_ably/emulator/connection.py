@@ -14,7 +14,7 @@ from .apps import random_name
 from .channels import Attachment
 from .clock import Clock, Timer
 from .credentials import WILDCARD, Access
-from .unverified import LATE_PROMPT_FROM, PRESENCE_GRACE, STAYS_ANONYMOUS
+from .unverified import MIN_LIFETIME_FOR_AUTH, PRESENCE_GRACE, STAYS_ANONYMOUS
 from .wire import MAX_FRAME_SIZE, MAX_MESSAGE_SIZE, MODES, Action, Failure, Flag, Frame
 
 MAX_WAITING = 2 * 1024 * 1024
@@ -25,7 +25,7 @@ STATE_TTL = 120_000
 """Milliseconds for which a dropped connection can be resumed."""
 MAX_IDLE = 15_000
 """Milliseconds without a message after which a client may disconnect."""
-PROMPT_BEFORE = 30_000
+AUTH_BEFORE_EXPIRY = 30_000
 """Milliseconds before the expiry of a credential at which the client is sent AUTH."""
 _INBOUND_RATE = 250
 _KEYS_KEPT = 8
@@ -216,7 +216,7 @@ class Connection:
         self.access = access
         if access.client_id != WILDCARD:
             self.client_id = access.client_id
-        self.watch_expiry()
+        self.schedule_expiry()
         for name, attachment in list(self.attachments.items()):
             granted = granted_modes(access, name, attachment.requested)
             if not granted:
@@ -234,28 +234,28 @@ class Connection:
                     )
                 )
 
-    def watch_expiry(self) -> None:
+    def schedule_expiry(self) -> None:
         """Schedule the AUTH message before the credential expires, and `on_expired` for when it does."""
-        self.stop_watching()
+        self.cancel_expiry()
         expires = self.access.expires
         if expires is None:
             return
         now = self._clock.now()
         left = expires - now
         self._timers.append(self._clock.call_at(expires, lambda: self._on_expired(self)))
-        if left > PROMPT_BEFORE + 1_000:
-            self._timers.append(self._clock.call_at(expires - PROMPT_BEFORE, self.prompt))
-        elif left >= LATE_PROMPT_FROM:
-            # An immediate AUTH would be answered with a token that is as short, in an endless loop.
-            self._timers.append(self._clock.call_at(now + left / 2, self.prompt))
+        if left > AUTH_BEFORE_EXPIRY + 1_000:
+            self._timers.append(self._clock.call_at(expires - AUTH_BEFORE_EXPIRY, self.send_auth))
+        elif left >= MIN_LIFETIME_FOR_AUTH:
+            # Sent at once, AUTH would be answered with a token as short, and followed by AUTH, without end.
+            self._timers.append(self._clock.call_at(now + left / 2, self.send_auth))
 
-    def stop_watching(self) -> None:
-        """Cancel what `watch_expiry` scheduled."""
+    def cancel_expiry(self) -> None:
+        """Cancel what `schedule_expiry` scheduled."""
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
-    def prompt(self) -> None:
+    def send_auth(self) -> None:
         """Request a new token from the client (AUTH)."""
         self.send(Frame(Action.AUTH))
 

@@ -96,8 +96,8 @@ class Realtime:
         if revocation.applies_at <= self._clock.now():
             self._disconnect_revoked(revocation)
             return
-        for connection in self._live(revocation):
-            connection.prompt()
+        for connection in self._revoked_connections(revocation):
+            connection.send_auth()
         self._clock.call_at(revocation.applies_at, lambda: self._disconnect_revoked(revocation))
 
     def end_app(self, app_id: str) -> None:
@@ -140,7 +140,7 @@ class Realtime:
         connection.access = access
         connection.new_key()
         connection.send(connection.connected(failure))
-        connection.watch_expiry()
+        connection.schedule_expiry()
         self._journal.record(
             "resumed" if resumed else "connected",
             client=client_id,
@@ -252,7 +252,7 @@ class Realtime:
         transport, connection.transport = connection.transport, None
         if transport is not None:
             transport.close()
-        connection.stop_watching()
+        connection.cancel_expiry()
         self._remove_attachments(connection)
         now = self._clock.now()
         self._dropped[connection.id] = connection
@@ -283,7 +283,7 @@ class Realtime:
         """End a connection, so that it cannot be resumed."""
         if self.connections.pop(connection.id, None) is None:
             return
-        connection.stop_watching()
+        connection.cancel_expiry()
         for name in list(connection.attachments):
             connection.detach(name)
         if connection.end_timer is not None:
@@ -305,10 +305,10 @@ class Realtime:
         self._clock.call_at(self._clock.now() + MAX_IDLE / 2, heartbeat)
 
     def _disconnect_revoked(self, revocation: Revocation) -> None:
-        for connection in self._live(revocation):
+        for connection in self._revoked_connections(revocation):
             self._disconnect(connection, Failure(40141, 401, "token revoked"))
 
-    def _live(self, revocation: Revocation) -> list[Connection]:
+    def _revoked_connections(self, revocation: Revocation) -> list[Connection]:
         """The connections with a websocket whose token is revoked."""
         connected = [connection for connection in self.connections.values() if connection.is_connected]
         return [connection for connection in connected if revocation.applies_to(connection.access)]

@@ -65,7 +65,7 @@ class TokenService:
         request = {name: _whole(value) for name, value in body.items()}
         if request.get("keyName") != key.name:
             raise Failure(
-                *KEY_NAME_MISMATCH, f"the keyName of the TokenRequest is not {key.name}, as in the URL"
+                *KEY_NAME_MISMATCH, f"the keyName of the TokenRequest must be {key.name}, as in the URL"
             )
         limit = self._verify_sender(key, request, presented)
         client_id = _client_id(request.get("clientId"))

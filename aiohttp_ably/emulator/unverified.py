@@ -56,7 +56,7 @@ APP_DELETED: Answer = (40400, 404)
 """The error that ends the connections of a deleted app."""
 NOT_ATTACHED: Answer = (91001, 400)
 """A connection sends PRESENCE to a channel that it is not attached to."""
-LATE_PROMPT_FROM = 5_500
+MIN_LIFETIME_FOR_AUTH = 5_500
 """Milliseconds. A client whose credential expires sooner is not sent AUTH before that.
 
 One whose credential expires in up to 31 s is sent AUTH after half of that time, others 30 s before the end.
