@@ -38,10 +38,12 @@ def client_options(
 ) -> dict[str, Any]:
     """Client options with which an Ably SDK connects to `emulator` and to no other host.
 
-    `sdk`: "js" for ably-js, whose options are JSON; "python" for the REST client of ably-python. Its realtime
-    client ignores the port: create that with `realtime_client`.
-    `tls`: whether to connect with TLS; the emulator must have been created with `tls=`.
-    `options`: further client options, which replace these.
+    Args:
+        emulator: the emulator, which must be started.
+        sdk: "js" for ably-js, whose options are JSON; "python" for the REST client of ably-python. Its
+            realtime client ignores the port: create that with `realtime_client`.
+        tls: whether to connect with TLS. The emulator must have been created with `tls=`.
+        options: further client options, which replace these.
     """
     port = "tls_port" if sdk == "python" else "tlsPort"
     defaults: dict[str, Any] = {"endpoint": emulator.host, "tls": tls}
@@ -59,9 +61,11 @@ def client_options(
 def realtime_client(emulator: Emulator, *, tls: bool = False, **options: Any) -> AblyRealtime:
     """An ably-python realtime client that connects to `emulator`. Close it with `await client.close()`.
 
-    `tls`: whether to connect with TLS; the emulator must have been created with `tls=`.
-    `options`: client options of ably-python, such as `auth_url`. With `auto_connect=False` the client does
-    not connect before you call `connect()`.
+    Args:
+        emulator: the emulator, which must be started.
+        tls: whether to connect with TLS. The emulator must have been created with `tls=`.
+        options: client options of ably-python, such as `auth_url`. With `auto_connect=False` the client does
+            not connect before you call `connect()`.
     """
     from ably.realtime.realtime import AblyRealtime
 
@@ -93,12 +97,14 @@ class TokenContent:
 def decode_token(answer: Any, emulator: Emulator | None = None) -> TokenContent:
     """Decode the response of an auth endpoint.
 
-    `answer`: a TokenRequest, TokenDetails, a JWT or a token of the emulator, as a dict, as JSON, as the token
-    itself, or as an object of ably-python.
-    `emulator`: with it, the signature and the expiry are verified as Ably does, and the `capability` is what
-    the capability of the key leaves of it. A token of the emulator cannot be decoded without it.
+    Args:
+        answer: a TokenRequest, TokenDetails, a JWT or a token of the emulator: as a dict, as JSON, as the
+            token itself, or as an object of ably-python.
+        emulator: the emulator that verifies `answer` as Ably does, and limits the `capability` to that of the
+            key. Without it, `answer` is not verified, and a token of the emulator cannot be decoded.
 
-    Raises ValueError when `answer` is not one of these, or does not verify.
+    Raises:
+        ValueError: `answer` is not one of these, or does not verify.
     """
     if hasattr(answer, "to_dict"):
         answer = answer.to_dict()
@@ -123,13 +129,17 @@ def assert_allows(
 ) -> TokenContent:
     """Assert what the response of an auth endpoint allows; returns the decoded response.
 
-    `answer`, `emulator`: as for `decode_token`.
-    `allowed`: a capability, all of which must be allowed.
-    `only`: whether nothing else may be allowed.
-    `client_id`: the client id that the token must have; None for a token without one. With `...`, which is
-    the default, it is not compared.
+    Args:
+        answer: the response, as for `decode_token`.
+        allowed: a capability, all of which must be allowed.
+        client_id: the client id that the token must have, or None for a token without one. With `...`, which
+            is the default, it is not compared.
+        only: whether nothing else may be allowed.
+        emulator: the emulator that verifies the response, as for `decode_token`.
 
-    Raises AssertionError, or ValueError when `answer` cannot be decoded.
+    Raises:
+        AssertionError: the response does not allow this. The message says what it allows.
+        ValueError: `answer` cannot be decoded, or does not verify.
     """
     content = decode_token(answer, emulator)
     expected, actual = Capability(allowed), content.capability

@@ -2,39 +2,53 @@
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from emulator_helpers import KEY, basic, call, connected, eventually, jwt_of, signed
 
-from aiohttp_ably.emulator import Emulator, ManualClock, channels, connection, realtime, tokens
+from aiohttp_ably.emulator import Emulator, ManualClock, channels, realtime, tokens
+from aiohttp_ably.emulator import connection as connection_module
 from aiohttp_ably.emulator.clock import Expiring
+from aiohttp_ably.emulator.connection import Connection
 from aiohttp_ably.emulator.wire import Action
 
 PATH = "/channels/room/messages"
 
 
+@asynccontextmanager
+async def stopped_reader(emulator: Emulator, **query: str) -> AsyncIterator[Connection]:
+    """The connection of a client that attaches the channel `room` and then reads nothing more."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{emulator.url}/", params=query, max_msg_size=0) as socket,
+    ):
+        connection_id = (await socket.receive_json())["connectionId"]
+        await socket.send_json({"action": Action.ATTACH, "channel": "room"})
+        await socket.receive_json()
+        assert socket._response.connection is not None
+        transport = socket._response.connection.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        yield emulator.connections[connection_id]
+        transport.abort()
+
+
 async def test_a_slow_reader_is_disconnected_and_other_readers_are_not(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "MAX_WAITING", 256 * 1024)
-    async with connected(emulator) as reader, aiohttp.ClientSession() as client:
+    monkeypatch.setattr(connection_module, "MAX_WAITING", 256 * 1024)
+    async with connected(emulator) as reader:
         await reader.attach("room")
-        async with client.ws_connect(f"{emulator.url}/?key={KEY}&echo=false", max_msg_size=0) as slow:
-            connection_id = (await slow.receive_json())["connectionId"]
-            await slow.send_json({"action": Action.ATTACH, "channel": "room"})
-            await slow.receive_json()
-            assert slow._response.connection is not None
-            socket = slow._response.connection.transport
-            assert isinstance(socket, asyncio.Transport)
-            socket.pause_reading()
+        async with stopped_reader(emulator, key=KEY, echo="false") as connection:
             sent = 0
-            while emulator.connections[connection_id].is_connected:
+            while connection.is_connected:
                 await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
                 await reader.expect(Action.MESSAGE)
                 sent += 1
                 assert sent < 500, "the slow reader was not disconnected"
-            socket.abort()
         assert any(event.kind == "cut off" for event in emulator.events)
         assert await reader.is_quiet()
 
@@ -42,26 +56,15 @@ async def test_a_slow_reader_is_disconnected_and_other_readers_are_not(
 async def test_a_client_that_does_not_read_is_closed_when_its_token_expires(
     emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.05)
     token = jwt_of(emulator, {"*": "*"}, ttl=5)
-    async with (
-        aiohttp.ClientSession() as client,
-        client.ws_connect(f"{emulator.url}/?access_token={token}", max_msg_size=0) as stuck,
-    ):
-        connection_id = (await stuck.receive_json())["connectionId"]
-        await stuck.send_json({"action": Action.ATTACH, "channel": "room"})
-        await stuck.receive_json()
-        assert stuck._response.connection is not None
-        socket = stuck._response.connection.transport
-        assert isinstance(socket, asyncio.Transport)
-        socket.pause_reading()
-        transport = emulator.connections[connection_id].transport
+    async with stopped_reader(emulator, access_token=token) as connection:
+        transport = connection.transport
         assert transport is not None
         while transport._waiting < 500_000:
             await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
         await clock.advance(5)
         await eventually(lambda: transport not in emulator._realtime._transports)
-        socket.abort()
 
 
 async def test_the_oldest_messages_of_an_app_are_removed_first(

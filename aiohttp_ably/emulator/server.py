@@ -34,17 +34,22 @@ class Emulator:
             setup(app, key=emulator.key, ...)
             # SDKs: endpoint=emulator.host, port=emulator.port, tls=False
 
-    `keys`: one API key, several, or a mapping from API keys to their capabilities, where None is every
-    operation on every channel. The default is one key with a random name.
-    `host`: the address to listen on.
-    `port`: the port for plain HTTP; 0 is a free port.
-    `tls`: an SSLContext for servers, such as `Certificate().context()`; with it, the emulator also listens
-    on `tls_port`.
-    `clock`: a ManualClock for tests that wait for a time; the default is the clock of the machine.
-    `basic_over_http`: whether API keys are accepted over plain HTTP. Ably refuses them.
+    Start it with `async with`, or with `await start()` and `await close()`, in any event loop.
 
-    Start it with `async with`, or with `await start()` and `await close()`, in any event loop. Raises
-    ValueError for a malformed key or capability, TypeError for `keys` of another type.
+    Args:
+        keys: one API key, several, or a mapping from API keys to their capabilities, where None is every
+            operation on every channel. The default is one key with a random name.
+        host: the address to listen on.
+        port: the port for plain HTTP; 0 is a free port.
+        tls: an SSLContext for servers, such as `Certificate().context()`. With it, the emulator also listens
+            on `tls_port`.
+        tls_port: the port for TLS; 0 is a free port.
+        clock: the clock, such as a ManualClock in tests; the default is the clock of the machine.
+        basic_over_http: whether API keys are accepted over plain HTTP. Ably refuses them.
+
+    Raises:
+        ValueError: an API key or a capability is malformed.
+        TypeError: `keys` is neither a key nor several of them.
     """
 
     def __init__(
