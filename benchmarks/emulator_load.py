@@ -1,9 +1,9 @@
-"""How much the emulator holds: idle connections, publishing ones, and the memory they take.
+"""A load test of the emulator: idle connections, publishing connections, and the memory that they take.
 
     python benchmarks/emulator_load.py [--idle 2000] [--publishers 200] [--seconds 60]
 
-Runs the emulator in a process of its own and talks to it over raw websockets. Publishers are in groups of ten
-on a channel; each sends a message a second, which all ten get. Fails when a connection is lost, or a message.
+It runs the emulator in another process and opens websockets to it. Ten publishers share a channel; each sends
+one message a second, and all ten receive it. It fails when a connection or a message is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ATTACH, ATTACHED, MESSAGE = 10, 11, 15
 
 
 class Load:
-    """All connections, and what they have seen."""
+    """All connections, and the messages that they sent and received."""
 
     def __init__(self, url: str, client: aiohttp.ClientSession) -> None:
         self.url = url
@@ -38,7 +38,7 @@ class Load:
         self.latencies: list[float] = []
 
     async def connect(self, channel: str) -> aiohttp.ClientWebSocketResponse:
-        """A connection that is attached to `channel`, with a task that reads what it gets."""
+        """A connection that is attached to `channel`, with a task that reads its messages."""
         socket = await self.client.ws_connect(f"{self.url}/?v=3&key={KEY}", max_msg_size=0)
         await socket.receive_json()
         await socket.send_json({"action": ATTACH, "channel": channel})
@@ -49,14 +49,14 @@ class Load:
         return socket
 
     async def connect_many(self, channels: list[str]) -> list[aiohttp.ClientWebSocketResponse]:
-        """Connections to each of `channels`, fifty at a time."""
-        made: list[aiohttp.ClientWebSocketResponse] = []
+        """Open one connection for each of `channels`, fifty at a time."""
+        opened: list[aiohttp.ClientWebSocketResponse] = []
         for start in range(0, len(channels), 50):
-            made += await asyncio.gather(*map(self.connect, channels[start : start + 50]))
-        return made
+            opened += await asyncio.gather(*map(self.connect, channels[start : start + 50]))
+        return opened
 
     async def read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Read until the end, which must not come."""
+        """Read messages until the websocket closes, which counts as a lost connection."""
         async for frame in socket:
             if '"action":15' in frame.data:
                 for message in json.loads(frame.data)["messages"]:
@@ -64,7 +64,7 @@ class Load:
         self.lost += 1
 
     async def publish(self, socket: aiohttp.ClientWebSocketResponse, channel: str, delay: float) -> None:
-        """A message a second."""
+        """Publish one message a second, after `delay` seconds."""
         await asyncio.sleep(delay)
         for serial in count():
             messages = [{"name": "tick", "data": str(time.perf_counter())}]
@@ -83,7 +83,7 @@ def rss(pid: int) -> int:
 
 
 async def measure(options: argparse.Namespace) -> bool:
-    """Run the load against a new emulator, print the figures, and say whether everything held."""
+    """Run the load with a new emulator and print the results; returns whether nothing was lost."""
     command = [sys.executable, "-m", "aiohttp_ably.emulator", "--port", "0", "--key", KEY]
     server = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     assert server.stdout is not None
@@ -100,7 +100,7 @@ async def measure(options: argparse.Namespace) -> bool:
 
 
 async def run(load: Load, pid: int, options: argparse.Namespace) -> bool:
-    """Connect, publish, and tell."""
+    """Connect, publish, and print the results; returns whether nothing was lost."""
     await load.connect_many(["warm-up"] * 50)
     before, started = rss(pid), time.perf_counter()
     await load.connect_many(["lobby"] * options.idle)
@@ -128,16 +128,16 @@ async def run(load: Load, pid: int, options: argparse.Namespace) -> bool:
     print(
         f"{load.lost} of {len(load.sockets)} connections lost, {delivered} of {expected} messages delivered"
     )
-    print(f"delivery: {middle:.1f} ms in the middle, {late:.1f} ms at 99 %")
-    held = load.lost == 0 and delivered == expected
+    print(f"delivery: {middle:.1f} ms median, {late:.1f} ms at 99 %")
+    complete = load.lost == 0 and delivered == expected
     for reader in load.readers:
         reader.cancel()
     await asyncio.gather(*load.readers, return_exceptions=True)
-    return held
+    return complete
 
 
 def main() -> int:
-    """Read the options, and run."""
+    """Run the load test; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--idle", type=int, default=2_000)
     parser.add_argument("--publishers", type=int, default=200)

@@ -4,7 +4,7 @@ import aiohttp_ably
 
 project = "aiohttp-ably"
 version = release = aiohttp_ably.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"aiohttp-ably {release}"

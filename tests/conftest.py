@@ -37,6 +37,12 @@ async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
         yield emulator
 
 
+@pytest.fixture(params=[False, True], ids=["json", "msgpack"])
+def binary(request: pytest.FixtureRequest) -> bool:
+    """Whether an Ably client encodes its messages as msgpack."""
+    return bool(request.param)
+
+
 @pytest.fixture(autouse=True)
 def no_clock_sync(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apps of tests do not ask the real Ably for the time; what tests that overrides this."""

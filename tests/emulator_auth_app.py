@@ -1,4 +1,4 @@
-"""A small auth server for SDKs that talk to the emulator: it signs what its query says."""
+"""An auth server for tests with SDKs: the query of a request says what it signs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from aiohttp_ably import ApiKey, Capability
 from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.tokens import sign_jwt, sign_token_request
 
-KINDS = ("request", "jwt", "details")
-"""What it can answer: a TokenRequest, a JWT as text, or a JWT in TokenDetails."""
-
 
 def make_auth_app(emulator: Emulator) -> web.Application:
-    """`GET /auth?kind=&rooms=&user=&life=`: `rooms` are channels between commas, `life` in milliseconds.
+    """`GET /auth?kind=&rooms=&user=&life=`: sign a token.
 
-    `GET /advance?seconds=` moves the emulator's clock.
+    `kind` is that of the response: `request` (a TokenRequest), `jwt`, or `details` (a JWT in TokenDetails).
+    `rooms` is a comma-separated list of channels; `life` is the ttl in milliseconds.
+
+    `GET /advance?seconds=` advances the clock of the emulator.
     """
 
     async def auth(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""A raw client of the emulator's two interfaces, and signed requests to send with it."""
+"""A client for the REST and realtime interfaces of the emulator, and credentials to send with it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from aiohttp_ably.tokens import sign_jwt, token_request_mac
 
 KEY = "app1.key1:secret-of-the-first-key"
 NAME = "app1.key1"
+REVOCABLE_KEY = "app1.revocable:secret-of-the-revocable-key"
+NARROW_KEY = "app1.narrow:secret-of-the-narrow-key"
 MODES = Flag.PRESENCE | Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 TIMEOUT = 5.0
 
 
 def signed(emulator: Emulator, key: str = KEY, **changes: Any) -> dict[str, Any]:
-    """A TokenRequest of `key` with `changes`, its mac over the result unless that is among them."""
+    """A signed TokenRequest of `key`. `changes` replace its members before it is signed; `...` leaves one out."""
     api_key = ApiKey(key)
     request = {
         "keyName": api_key.name,
@@ -41,26 +43,26 @@ def signed(emulator: Emulator, key: str = KEY, **changes: Any) -> dict[str, Any]
 
 
 def jwt_of(emulator: Emulator, capability: Any, *, ttl: float = 3600, key: str = KEY, **options: Any) -> str:
-    """An Ably JWT that the auth server would sign now."""
+    """An Ably JWT that is issued now and expires after `ttl` seconds."""
     now = emulator.clock.now() // 1000
     options.setdefault("client_id", None)
     return sign_jwt(ApiKey(key), capability=Capability(capability), issued=now, expires=now + ttl, **options)
 
 
 def basic(key: str = KEY) -> dict[str, str]:
-    """The header that presents a key."""
+    """The header with an API key."""
     return {"Authorization": "Basic " + base64.b64encode(key.encode()).decode()}
 
 
 def bearer(token: str) -> dict[str, str]:
-    """The header that presents a token."""
+    """The header with a token."""
     return {"Authorization": "Bearer " + base64.b64encode(token.encode()).decode()}
 
 
 async def call(
     emulator: Emulator, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
-    """Status and JSON body of a request; None where there is no body."""
+    """Send a request; returns the status and the JSON body, or None when the body is empty."""
     async with (
         aiohttp.ClientSession() as client,
         client.request(method, emulator.url + path, json=body, headers=headers) as response,
@@ -70,7 +72,7 @@ async def call(
 
 
 async def issue(emulator: Emulator, key: str = KEY, **changes: Any) -> dict[str, Any]:
-    """TokenDetails that the emulator issued for a signed TokenRequest."""
+    """The TokenDetails that the emulator issues for a TokenRequest."""
     name = ApiKey(key).name
     status, details = await call(
         emulator, "POST", f"/keys/{name}/requestToken", signed(emulator, key, **changes)
@@ -83,7 +85,7 @@ async def issue(emulator: Emulator, key: str = KEY, **changes: Any) -> dict[str,
 async def code_of(
     emulator: Emulator, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
 ) -> tuple[int, int]:
-    """The Ably code and the HTTP status of a refusal, whose body must be whole."""
+    """Send a request that is refused; returns the Ably error code and the HTTP status."""
     status, answer = await call(emulator, method, path, body, headers)
     assert set(answer["error"]) == {"message", "code", "statusCode", "href"}
     assert answer["error"]["statusCode"] == status
@@ -91,7 +93,7 @@ async def code_of(
 
 
 class Peer:
-    """The client's end of a realtime connection, frame by frame. `connected` is its CONNECTED message."""
+    """The client of a realtime connection. `connected` is the CONNECTED message that it was sent."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse, *, binary: bool) -> None:
         self.socket = socket
@@ -107,7 +109,7 @@ class Peer:
             await self.socket.send_str(json.dumps(message))
 
     async def next(self) -> dict[str, Any]:
-        """The next protocol message but heartbeats. Fails when the socket is closed instead."""
+        """The next protocol message that is not a heartbeat. Fails when the websocket is closed instead."""
         while True:
             frame = await self.socket.receive(TIMEOUT)
             if frame.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
@@ -120,37 +122,40 @@ class Peer:
                 return dict(message)
 
     async def expect(self, action: int) -> dict[str, Any]:
-        """The next protocol message, which must be an `action`."""
+        """The next protocol message, which must have that action."""
         message = await self.next()
         assert message["action"] == action, message
         return message
 
-    async def ask(self, action: int, answer: int, **members: Any) -> dict[str, Any]:
-        """Send a protocol message and return the next one, which must be an `answer`."""
+    async def request(self, action: int, answer: int, **members: Any) -> dict[str, Any]:
+        """Send a protocol message; returns the next one received, which must have the action `answer`."""
         await self.send(action, **members)
         return await self.expect(answer)
 
     async def attach(self, channel: str, **members: Any) -> dict[str, Any]:
-        """The ATTACHED message for an ATTACH."""
-        return await self.ask(Action.ATTACH, Action.ATTACHED, channel=channel, **members)
+        """Attach a channel; returns the ATTACHED message."""
+        return await self.request(Action.ATTACH, Action.ATTACHED, channel=channel, **members)
 
     async def publish(self, channel: str, *messages: dict[str, Any], serial: int = 0) -> None:
-        """Send messages, without waiting for an answer."""
+        """Send messages, without waiting for ACK or NACK."""
         await self.send(Action.MESSAGE, channel=channel, msgSerial=serial, messages=list(messages))
 
     async def is_quiet(self) -> bool:
-        """Whether nothing was sent before the answer to what is asked now."""
-        return await self.ask(Action.HEARTBEAT, Action.HEARTBEAT, id="quiet") == {"action": 0, "id": "quiet"}
+        """Whether the server sends nothing before it answers a heartbeat."""
+        return await self.request(Action.HEARTBEAT, Action.HEARTBEAT, id="quiet") == {
+            "action": 0,
+            "id": "quiet",
+        }
 
     async def is_closed(self) -> bool:
-        """Whether the server closes the socket, with nothing said before."""
+        """Whether the server closes the websocket without another message."""
         frame = await self.socket.receive(TIMEOUT)
         return frame.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSING)
 
 
 @asynccontextmanager
 async def opened(emulator: Emulator, *, binary: bool = False, **query: str) -> AsyncIterator[Peer]:
-    """A websocket to the emulator, with `query` beside the version."""
+    """A websocket to the emulator. `query` is added to its URL."""
     params = {"v": "3", **({"format": "msgpack"} if binary else {}), **query}
     async with (
         aiohttp.ClientSession() as client,
@@ -163,7 +168,10 @@ async def opened(emulator: Emulator, *, binary: bool = False, **query: str) -> A
 async def connected(
     emulator: Emulator, capability: Any = None, *, client_id: str | None = None, **query: Any
 ) -> AsyncIterator[Peer]:
-    """A connection with a JWT for `capability` (all by default), unless `query` has other credentials."""
+    """A connection with a JWT for `capability`, by default `{"*":"*"}`.
+
+    A `key`, `access_token` or `accessToken` in `query` replaces the JWT.
+    """
     if not {"key", "access_token", "accessToken"} & query.keys():
         query["access_token"] = jwt_of(emulator, capability or {"*": "*"}, client_id=client_id)
     async with opened(emulator, **query) as peer:
@@ -172,7 +180,7 @@ async def connected(
 
 
 async def eventually(check: Callable[[], object]) -> None:
-    """Wait until `check()` holds, as what another task does a moment later."""
+    """Wait until `check()` is true."""
 
     async def wait() -> None:
         while not check():  # noqa: ASYNC110

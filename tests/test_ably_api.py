@@ -39,7 +39,7 @@ from aiohttp_ably import (
 )
 from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.errors import InvalidClientId
-from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.testing import client_options, realtime_client
 
 ALICE = {"X-User": "alice"}
 HELD = {"chat:1": ["publish", "subscribe"]}

@@ -18,7 +18,7 @@ from reauth_app import ROOM, STRATEGIES, ReauthApp, client_stored, server_determ
 from aiohttp_ably import ApiKey, Capability
 from aiohttp_ably.client import AuthServerError, Reauthorizer, ReauthorizerEvent
 from aiohttp_ably.emulator import Emulator
-from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.testing import client_options, realtime_client
 from aiohttp_ably.tokens import sign_jwt
 
 SUBSCRIBE = {"chat:1": ["subscribe"]}

@@ -18,7 +18,7 @@ from emulator_helpers import bearer
 from aiohttp_ably import JWTIssuer, MemoryStore, ServerStored, TokenDetailsIssuer, TokenRequestIssuer
 from aiohttp_ably.ably_api import AblyApi
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 ALICE = {"X-User": "alice"}
 ISSUERS = {"token request": TokenRequestIssuer, "jwt": JWTIssuer, "token details": TokenDetailsIssuer}

@@ -23,7 +23,7 @@ from real_parts import require_node
 import aiohttp_ably
 from aiohttp_ably import ApiKey, ChannelRules, MemoryStore, ServerStored
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

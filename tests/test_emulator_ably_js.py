@@ -1,4 +1,4 @@
-"""The real Ably JavaScript SDK against the emulator: in Node.js, and in Chromium from another origin."""
+"""ably-js with the emulator: in Node.js, and in Chromium on a page of another origin."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from emulator_auth_app import make_auth_app
 from real_parts import CHROMIUM_ARGS, require_ably_js, require_chromium, require_node
 
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 KINDS = [("request", "alice"), ("jwt", "alice"), ("details", "")]
 TIMEOUT = 30
@@ -31,11 +31,11 @@ async def config() -> AsyncIterator[dict[str, Any]]:
         }
 
 
-def check(seen: dict[str, Any]) -> None:
+def check(results: dict[str, Any]) -> None:
     names = [f"{kind}-{wire}" for kind, _ in KINDS for wire in ("msgpack", "json")]
-    assert [life.pop("name") for life in seen["lives"]] == names
+    assert [client.pop("name") for client in results["clients"]] == names
     users = [user for _, user in KINDS for _ in range(2)]
-    for life, user in zip(seen["lives"], users, strict=True):
+    for client, user in zip(results["clients"], users, strict=True):
         expected = {
             "received": {"hello": "world"},
             "clientId": user or None,
@@ -49,8 +49,8 @@ def check(seen: dict[str, Any]) -> None:
             "expired": 40142,
             "renewed": True,
         }
-        assert life == expected | ({"otherClient": 40102, "failed": 40102} if user else {})
-    assert seen["pair"] == {
+        assert client == expected | ({"otherClient": 40102, "failed": 40102} if user else {})
+    assert results["pair"] == {
         "texts": [["alice: hello", "bob: hi"]] * 2,
         "members": [
             "alice enter online",
@@ -64,7 +64,7 @@ def check(seen: dict[str, Any]) -> None:
     }
 
 
-async def test_clients_in_node_live_through_all_of_it(config: dict[str, Any]) -> None:
+async def test_ably_js_in_node_connects_upgrades_downgrades_and_renews(config: dict[str, Any]) -> None:
     node, folder = require_node(), require_ably_js()
     process = await asyncio.create_subprocess_exec(
         node,
@@ -83,7 +83,9 @@ async def test_clients_in_node_live_through_all_of_it(config: dict[str, Any]) ->
     check(json.loads(output))
 
 
-async def test_clients_in_a_page_of_another_origin_live_through_all_of_it(config: dict[str, Any]) -> None:
+async def test_ably_js_in_a_page_of_another_origin_connects_upgrades_downgrades_and_renews(
+    config: dict[str, Any],
+) -> None:
     chromium, folder = require_chromium(), require_ably_js()
     from playwright.async_api import async_playwright
 

@@ -1,4 +1,4 @@
-"""The real Ably Python SDK against the emulator, REST and realtime."""
+"""ably-python with the emulator, REST and realtime."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,15 +12,9 @@ from aiohttp.test_utils import TestServer
 from emulator_auth_app import make_auth_app
 
 from aiohttp_ably.emulator import Certificate, Emulator, ManualClock
-from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.testing import client_options, realtime_client
 
 TIMEOUT = 8
-
-
-@pytest.fixture
-async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
-    async with Emulator(clock=clock) as emulator:
-        yield emulator
 
 
 @pytest.fixture
@@ -29,15 +23,10 @@ async def auth_url(emulator: Emulator) -> AsyncIterator[str]:
         yield str(server.make_url("/auth"))
 
 
-@pytest.fixture(params=[True, False], ids=["msgpack", "json"])
-def binary(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
-async def reach(what: Any, state: str) -> Any:
-    """Wait for a state of a connection or channel."""
-    if what.state != state:
-        return await asyncio.wait_for(what.once_async(state), TIMEOUT)
+async def reach(target: Any, state: str) -> Any:
+    """Wait until a connection or channel has a state."""
+    if target.state != state:
+        return await asyncio.wait_for(target.once_async(state), TIMEOUT)
     return None
 
 
@@ -47,13 +36,13 @@ async def authorize(client: AblyRealtime, **params: str) -> None:
     await asyncio.wait_for(client.auth.authorize(None, dict(options, auth_params=params)), TIMEOUT)
 
 
-def received(channel: Any) -> tuple[Any, "asyncio.Queue[Any]"]:
+def subscribe(channel: Any) -> tuple[Any, "asyncio.Queue[Any]"]:
     queue: asyncio.Queue[Any] = asyncio.Queue()
     return channel.subscribe(queue.put_nowait), queue
 
 
 @pytest.mark.parametrize(("kind", "user"), [("request", "alice"), ("details", "alice"), ("jwt", "")])
-async def test_a_client_lives_through_all_of_it(
+async def test_a_realtime_client_connects_upgrades_downgrades_and_renews(
     emulator: Emulator, auth_url: str, clock: ManualClock, binary: bool, kind: str, user: str
 ) -> None:
     params = {"kind": kind, "user": user, "rooms": "chat:1"}
@@ -65,7 +54,7 @@ async def test_a_client_lives_through_all_of_it(
         client.connection.on(lambda change: states.append(str(change.current.value)))
         first = client.channels.get("chat:1")
         await first.attach()
-        subscribing, queue = received(first)
+        subscribing, queue = subscribe(first)
         await subscribing
         await first.publish("greeting", {"hello": "world"})
         message = await asyncio.wait_for(queue.get(), TIMEOUT)
@@ -94,9 +83,9 @@ async def test_a_client_lives_through_all_of_it(
 
         states.clear()
         await authorize(client, life="5000")
-        cut_off = asyncio.ensure_future(reach(client.connection, "disconnected"))
+        disconnected = asyncio.ensure_future(reach(client.connection, "disconnected"))
         await clock.advance(5)
-        assert (await cut_off).reason.code == 40142
+        assert (await disconnected).reason.code == 40142
         await reach(client.connection, "connected")
         assert client.connection.connection_manager.connection_id == connection_id
         await reach(first, "attached")
@@ -120,7 +109,7 @@ async def test_two_clients_exchange_messages_and_presence(emulator: Emulator, au
         for one, room in zip((alice, bob), rooms, strict=True):
             await reach(one.connection, "connected")
             await room.attach()
-            subscribing, queue = received(room)
+            subscribing, queue = subscribe(room)
             await subscribing
             queues.append(queue)
         await rooms[0].publish("text", "from alice")
@@ -157,7 +146,9 @@ async def test_two_clients_exchange_messages_and_presence(emulator: Emulator, au
         await bob.close()
 
 
-async def test_rest_over_tls_with_a_key(tmp_path: Any, monkeypatch: pytest.MonkeyPatch, binary: bool) -> None:
+async def test_a_rest_client_with_a_key_uses_tls(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, binary: bool
+) -> None:
     certificate = Certificate()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.write(tmp_path / "ca.pem")))
     async with Emulator(tls=certificate.context()) as emulator:

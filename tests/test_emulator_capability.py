@@ -1,4 +1,4 @@
-"""The emulator narrows a requested capability to the key's, and matches channels, as Ably does."""
+"""The emulator intersects a requested capability with that of the key, and matches channels, as Ably does."""
 
 import json
 from typing import Any
@@ -22,25 +22,25 @@ TABLE = [
         {"channel6": ["*"]},
         {"channel6": ["publish", "subscribe"]},
         {"channel6": ["publish", "subscribe"]},
-        id="of all operations",
+        id="some operations of all",
     ),
     pytest.param(
         {"*": ["subscribe"]},
         {"cansubscribe:*": ["subscribe"]},
         {"cansubscribe:*": ["subscribe"]},
-        id="of all",
+        id="a pattern within all channels",
     ),
     pytest.param(
         {"canpublish:*": ["publish"]},
         {"canpublish:check": ["publish"]},
         {"canpublish:check": ["publish"]},
-        id="of a pattern",
+        id="a channel within a pattern",
     ),
     pytest.param(
         {"channel2": ["publish", "subscribe"]},
         {"channel2": ["presence", "subscribe"], "channelx": ["presence", "subscribe"]},
         {"channel2": ["subscribe"]},
-        id="part of it",
+        id="partly allowed",
     ),
     pytest.param(ROOMS, {"*": ["*"]}, ROOMS, id="everything"),
     pytest.param(
@@ -51,7 +51,9 @@ TABLE = [
     ),
     pytest.param(ROOMS, {"[meta]*": ["subscribe"]}, None, id="another namespace"),
     pytest.param(ROOMS, {"room": ["publish"]}, None, id="a pattern without its last segment"),
-    pytest.param({"[*]*": ["*"]}, {"foo": ["publish"]}, {"foo": ["publish"]}, id="of every namespace"),
+    pytest.param(
+        {"[*]*": ["*"]}, {"foo": ["publish"]}, {"foo": ["publish"]}, id="a channel within every namespace"
+    ),
     pytest.param({"a:*:c": ["*"]}, {"a:b:*": ["publish"]}, {"a:b:c": ["publish"]}, id="two patterns"),
     pytest.param({"a:*:c": ["*"]}, {"a:b:d": ["publish"]}, None, id="not within a pattern"),
     pytest.param({"foo*": ["*"]}, {"foobar": ["publish"]}, None, id="a star within a segment is literal"),
@@ -60,7 +62,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("key", "requested", "granted"), TABLE)
-async def test_a_request_is_intersected_with_the_key(
+async def test_the_requested_capability_is_intersected_with_that_of_the_key(
     key: dict[str, Any], requested: dict[str, Any], granted: dict[str, Any] | None
 ) -> None:
     async with Emulator({KEY: key}) as emulator:
@@ -93,7 +95,7 @@ async def test_a_request_is_intersected_with_the_key(
 async def test_a_pattern_matches_whole_segments(pattern: str, channel: str, matches: bool) -> None:
     async with Emulator({KEY: {pattern: ["subscribe"]}}) as emulator, connected(emulator, key=KEY) as peer:
         answer = Action.ATTACHED if matches else Action.ERROR
-        await peer.ask(Action.ATTACH, answer, channel=channel)
+        await peer.request(Action.ATTACH, answer, channel=channel)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ async def test_a_pattern_matches_whole_segments(pattern: str, channel: str, matc
         ("channel-metadata", "GET", "/channels/a", None),
     ],
 )
-async def test_each_route_takes_one_operation(operation: str, method: str, path: str, body: Any) -> None:
+async def test_each_route_requires_one_operation(operation: str, method: str, path: str, body: Any) -> None:
     others = sorted(
         {"publish", "subscribe", "presence", "history", "channel-metadata", "stats"} - {operation}
     )

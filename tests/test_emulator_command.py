@@ -1,4 +1,4 @@
-"""The emulator as an object and as a command: start, log, keys, TLS."""
+"""The Emulator and its command: start, log, keys, TLS."""
 
 import asyncio
 import re
@@ -13,13 +13,14 @@ import pytest
 from emulator_helpers import KEY, basic, call, connected, issue, jwt_of
 
 from aiohttp_ably import ApiKey, Capability
+from aiohttp_ably import emulator as emulator_package
 from aiohttp_ably.emulator import Certificate, Emulator
 from aiohttp_ably.emulator.__main__ import main
 from aiohttp_ably.emulator.wire import Action
 
 
 async def read_until(stream: asyncio.StreamReader, pattern: str) -> str:
-    """What is printed up to a line that matches."""
+    """The output up to a line that matches `pattern`."""
     shown = ""
     while not re.search(pattern, shown):
         line = await asyncio.wait_for(stream.readline(), 20)
@@ -28,7 +29,7 @@ async def read_until(stream: asyncio.StreamReader, pattern: str) -> str:
     return shown
 
 
-async def test_the_command_logs_who_does_what_and_stops_on_a_signal(tmp_path: Path) -> None:
+async def test_the_command_logs_events_and_stops_on_a_signal(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "aiohttp_ably.emulator", "--port", "0", "--key", KEY),
@@ -66,14 +67,14 @@ async def test_the_command_logs_who_does_what_and_stops_on_a_signal(tmp_path: Pa
     "arguments",
     [["--key", "nonsense"], ["--tls-port", "0", "--tls-cert", "/none.pem"], ["--host", "192.0.2.1"]],
 )
-def test_the_command_says_why_it_cannot_start(
+def test_the_command_prints_why_it_cannot_start(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--port", "0", *arguments]) == 1
     assert capsys.readouterr().err.startswith("the emulator cannot start: ")
 
 
-async def test_an_emulator_may_have_many_keys_and_apps() -> None:
+async def test_an_emulator_has_several_keys_and_apps() -> None:
     other = "app2.key1:secret"
     async with Emulator([KEY, ApiKey(other)]) as emulator:
         assert (emulator.key, emulator.keys) == (KEY, [KEY, other])
@@ -84,7 +85,7 @@ async def test_an_emulator_may_have_many_keys_and_apps() -> None:
             assert status == 200
 
 
-async def test_apps_do_not_hear_each_other() -> None:
+async def test_messages_stay_within_their_app() -> None:
     other = "app2.key1:secret"
     async with Emulator([KEY, other]) as emulator, connected(emulator, key=KEY) as peer:
         await peer.attach("room")
@@ -92,7 +93,7 @@ async def test_apps_do_not_hear_each_other() -> None:
         assert await peer.is_quiet()
 
 
-async def test_what_happened_can_be_looked_at() -> None:
+async def test_events_are_recorded_without_credentials() -> None:
     async with Emulator(KEY) as emulator:
         await issue(emulator, clientId="alice")
         async with connected(emulator, {"room": "subscribe"}, client_id="alice") as peer:
@@ -100,10 +101,10 @@ async def test_what_happened_can_be_looked_at() -> None:
             await peer.publish("room", {"name": "n"})
             await peer.expect(Action.NACK)
             token = jwt_of(emulator, {"room": "*"}, client_id="alice")
-            await peer.ask(Action.AUTH, Action.ATTACHED, auth={"accessToken": token})
+            await peer.request(Action.AUTH, Action.ATTACHED, auth={"accessToken": token})
             await peer.expect(Action.CONNECTED)
-            await peer.ask(Action.CLOSE, Action.CLOSED)
-        assert [event.what for event in emulator.events] == [
+            await peer.request(Action.CLOSE, Action.CLOSED)
+        assert [event.kind for event in emulator.events] == [
             "token issued",
             "connected",
             "attached",
@@ -121,25 +122,23 @@ async def test_what_happened_can_be_looked_at() -> None:
     [
         ({"keys": "app.key"}, ValueError, "not an Ably API key"),
         ({"keys": {KEY: "x"}}, ValueError, "capability"),
-        ({"keys": 7}, TypeError, "iterable"),
+        ({"keys": 7}, TypeError, "keys must be API keys.*got int"),
     ],
 )
-def test_what_cannot_be_an_emulator_says_so(
-    options: dict[str, Any], error: type[Exception], message: str
-) -> None:
+def test_malformed_keys_are_an_error(options: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Emulator(**options)
 
 
 @pytest.mark.parametrize("tls", [False, True])
-async def test_an_emulator_listens_on_no_more_ports_than_it_says(tls: bool) -> None:
+async def test_an_emulator_listens_on_its_ports_only(tls: bool) -> None:
     async with Emulator(tls=Certificate().context() if tls else None) as emulator:
         assert emulator._runner is not None
         ports = [address[1] for address in emulator._runner.addresses]
         assert ports == [emulator.port, *([emulator.tls_port] if tls else [])]
 
 
-async def test_an_emulator_that_is_not_started_says_so() -> None:
+async def test_an_emulator_that_is_not_started_has_no_ports() -> None:
     emulator = Emulator(KEY)
     with pytest.raises(RuntimeError, match="not been started"):
         _ = emulator.url
@@ -150,7 +149,20 @@ async def test_an_emulator_that_is_not_started_says_so() -> None:
             await Emulator(port=emulator.port).start()
 
 
-async def test_a_certificate_is_for_its_hosts(tmp_path: Path) -> None:
+def test_modules_import_only_modules_above_them() -> None:
+    """The order is that of the table in the docstring of the package."""
+    folder = Path(emulator_package.__file__).parent
+    rows = re.findall(r"^    (\w+(?:, \w+)*)   ", emulator_package.__doc__ or "", re.MULTILINE)
+    order = ", ".join(rows).split(", ")
+    assert {path.stem for path in folder.glob("*.py")} == {*order, "__init__", "__main__"}
+    for number, name in enumerate(order):
+        source = (folder / f"{name}.py").read_text()
+        assert set(re.findall(r"^ *from \.(\w+) import", source, re.MULTILINE)) <= set(order[:number])
+        outside = set(re.findall(r"^ *from \.\.(\w+) import", source, re.MULTILINE))
+        assert outside <= {"capability", "errors", "keys", "tokens"}
+
+
+async def test_a_certificate_is_valid_for_its_hosts(tmp_path: Path) -> None:
     certificate = Certificate(["localhost", "127.0.0.1"])
     context = ssl.create_default_context(cafile=str(certificate.write(tmp_path / "ca.pem")))
     assert b"PRIVATE" not in certificate.certificate

@@ -1,70 +1,73 @@
-"""What the emulator holds is bounded, and a peer that does not read is cut off."""
+"""The limits of the emulator: messages, channels, connections, nonces, and clients that do not read."""
 
 import asyncio
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
 from emulator_helpers import KEY, basic, call, connected, eventually, jwt_of, signed
 
-from aiohttp_ably.emulator import Emulator, ManualClock, channels, realtime, token_service, transport
-from aiohttp_ably.emulator.expiring import Expiring
+from aiohttp_ably.emulator import Emulator, ManualClock, channels, realtime, tokens
+from aiohttp_ably.emulator import connection as connection_module
+from aiohttp_ably.emulator.clock import Expiring
+from aiohttp_ably.emulator.connection import Connection
 from aiohttp_ably.emulator.wire import Action
 
 PATH = "/channels/room/messages"
 
 
-async def test_a_slow_reader_is_cut_off_and_the_others_are_not(
+@asynccontextmanager
+async def stopped_reader(emulator: Emulator, **query: str) -> AsyncIterator[Connection]:
+    """The connection of a client that attaches the channel `room` and then reads nothing more."""
+    async with (
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{emulator.url}/", params=query, max_msg_size=0) as socket,
+    ):
+        connection_id = (await socket.receive_json())["connectionId"]
+        await socket.send_json({"action": Action.ATTACH, "channel": "room"})
+        await socket.receive_json()
+        assert socket._response.connection is not None
+        transport = socket._response.connection.transport
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        yield emulator.connections[connection_id]
+        transport.abort()
+
+
+async def test_a_slow_reader_is_disconnected_and_other_readers_are_not(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "MAX_WAITING", 256 * 1024)
-    async with connected(emulator) as reader, aiohttp.ClientSession() as client:
+    monkeypatch.setattr(connection_module, "MAX_WAITING", 256 * 1024)
+    async with connected(emulator) as reader:
         await reader.attach("room")
-        async with client.ws_connect(f"{emulator.url}/?key={KEY}&echo=false", max_msg_size=0) as slow:
-            connection_id = (await slow.receive_json())["connectionId"]
-            await slow.send_json({"action": Action.ATTACH, "channel": "room"})
-            await slow.receive_json()
-            assert slow._response.connection is not None
-            socket = slow._response.connection.transport
-            assert isinstance(socket, asyncio.Transport)
-            socket.pause_reading()
+        async with stopped_reader(emulator, key=KEY, echo="false") as connection:
             sent = 0
-            while emulator.connections[connection_id].is_connected:
+            while connection.is_connected:
                 await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
                 await reader.expect(Action.MESSAGE)
                 sent += 1
-                assert sent < 500, "it was never cut off"
-            socket.abort()
-        assert any(event.what == "cut off" for event in emulator.events)
+                assert sent < 500, "the slow reader was not disconnected"
+        assert any(event.kind == "cut off" for event in emulator.events)
         assert await reader.is_quiet()
 
 
-async def test_a_peer_that_does_not_read_cannot_stay_when_it_is_sent_away(
+async def test_a_client_that_does_not_read_is_closed_when_its_token_expires(
     emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "CLOSE_TIMEOUT", 0.05)
+    monkeypatch.setattr(connection_module, "CLOSE_TIMEOUT", 0.05)
     token = jwt_of(emulator, {"*": "*"}, ttl=5)
-    async with (
-        aiohttp.ClientSession() as client,
-        client.ws_connect(f"{emulator.url}/?access_token={token}", max_msg_size=0) as stuck,
-    ):
-        connection_id = (await stuck.receive_json())["connectionId"]
-        await stuck.send_json({"action": Action.ATTACH, "channel": "room"})
-        await stuck.receive_json()
-        assert stuck._response.connection is not None
-        socket = stuck._response.connection.transport
-        assert isinstance(socket, asyncio.Transport)
-        socket.pause_reading()
-        held = emulator.connections[connection_id].transport
-        assert held is not None
-        while held._waiting < 500_000:
+    async with stopped_reader(emulator, access_token=token) as connection:
+        transport = connection.transport
+        assert transport is not None
+        while transport._waiting < 500_000:
             await call(emulator, "POST", PATH, {"data": "x" * 60_000}, basic())
         await clock.advance(5)
-        await eventually(lambda: held not in emulator._realtime._transports)
-        socket.abort()
+        await eventually(lambda: transport not in emulator._realtime._transports)
 
 
-async def test_the_oldest_messages_of_an_app_go_first(
+async def test_the_oldest_messages_of_an_app_are_removed_first(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channels, "MAX_KEPT_BYTES", 20_000)
@@ -80,22 +83,24 @@ async def test_the_oldest_messages_of_an_app_go_first(
     assert kept == ["2", "1", "0"]
 
 
-async def test_channels_that_nobody_uses_are_forgotten(
+async def test_unused_channels_are_removed(
     emulator: Emulator, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = emulator.apps["app1"].channels
+    app_channels = emulator.apps["app1"].channels
     async with connected(emulator) as peer:
         await peer.attach("used")
         await call(emulator, "POST", PATH, {"name": "n"}, basic())
         await clock.advance(300)
-        found.get("another")
-        assert (found.find("used") is not None, found.find("room")) == (True, None)
+        app_channels.get("another")
+        assert (app_channels.find("used") is not None, app_channels.find("room")) == (True, None)
         monkeypatch.setattr(channels, "MAX_CHANNELS", 2)
-        found.get("one more")
-        assert found.find("another") is None
+        app_channels.get("one more")
+        assert app_channels.find("another") is None
 
 
-async def test_dropped_connections_are_bounded(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_dropped_connections_is_limited(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(realtime, "_MAX_DROPPED", 2)
     ids = []
     for _ in range(3):
@@ -107,17 +112,17 @@ async def test_dropped_connections_are_bounded(emulator: Emulator, monkeypatch: 
     assert list(emulator.connections) == ids[1:]
 
 
-async def test_nonces_are_forgotten_when_their_timestamp_is_too_old_anyway(
+async def test_nonces_are_removed_when_their_timestamp_is_too_old(
     emulator: Emulator, clock: ManualClock
 ) -> None:
     for _ in range(3):
         path, request = "/keys/app1.key1/requestToken", signed(emulator)
         assert (await call(emulator, "POST", path, request))[0] == 201
         assert len(emulator._tokens._nonces) == 1
-        await clock.advance(2 * token_service.WINDOW / 1000)
+        await clock.advance(2 * tokens.MAX_CLOCK_SKEW / 1000)
 
 
-def test_an_expiring_mapping_forgets_at_its_time_and_over_its_limit() -> None:
+def test_an_expiring_mapping_removes_expired_and_excess_entries() -> None:
     clock = ManualClock(0)
     kept: Expiring[str, int] = Expiring(clock, limit=2)
     kept.put("a", 1, until=3)

@@ -1,4 +1,4 @@
-"""Presence in the emulator: enter, update, leave, and who is told."""
+"""Presence in the emulator: enter, update and leave, and what subscribers receive."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 from emulator_helpers import KEY, Peer, connected, eventually
 
 from aiohttp_ably.emulator import Emulator, ManualClock
-from aiohttp_ably.emulator.presence import MAX_MEMBERS, PresenceAction
+from aiohttp_ably.emulator.channels import MAX_MEMBERS, PresenceAction
 from aiohttp_ably.emulator.wire import Action, Flag
 
 
@@ -21,8 +21,7 @@ async def entered(peer: Peer, serial: int = 0, **members: Any) -> None:
     await peer.expect(Action.ACK)
 
 
-@pytest.mark.parametrize("binary", [False, True], ids=["json", "msgpack"])
-async def test_a_member_is_seen_to_enter_update_and_leave(
+async def test_subscribers_receive_enter_update_and_leave(
     emulator: Emulator, clock: ManualClock, binary: bool
 ) -> None:
     async with (
@@ -36,7 +35,7 @@ async def test_a_member_is_seen_to_enter_update_and_leave(
             (PresenceAction.UPDATE, {"data": "there"}, "there"),
             (PresenceAction.LEAVE, {}, "there"),
         ]
-        for serial, (action, sent, told) in enumerate(steps):
+        for serial, (action, sent, received) in enumerate(steps):
             await act(alice, action, serial, **sent)
             message = await other.expect(Action.PRESENCE)
             assert message == await alice.expect(Action.PRESENCE)
@@ -49,12 +48,12 @@ async def test_a_member_is_seen_to_enter_update_and_leave(
                     "clientId": "alice",
                     "connectionId": connection_id,
                     "timestamp": clock.now(),
-                    "data": told,
+                    "data": received,
                 }
             ]
 
 
-async def test_who_attaches_is_told_who_is_present(emulator: Emulator) -> None:
+async def test_a_client_that_attaches_receives_the_members(emulator: Emulator) -> None:
     async with connected(emulator, key=KEY) as peer, connected(emulator) as late:
         await peer.attach("room")
         names = [f"member-{number}" for number in range(150)]
@@ -76,26 +75,28 @@ async def test_who_attaches_is_told_who_is_present(emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     ("capability", "client_id", "members", "code"),
     [
-        pytest.param({"room": ["subscribe"]}, "alice", {}, 40160, id="no operation presence"),
+        pytest.param({"room": ["subscribe"]}, "alice", {}, 40160, id="without the operation presence"),
         pytest.param({"room": ["*"]}, None, {}, 40012, id="anonymous"),
-        pytest.param({"room": ["*"]}, "*", {}, 40012, id="anybody, who says no name"),
-        pytest.param({"room": ["*"]}, "*", {"clientId": "*"}, 40012, id="anybody, who says *"),
+        pytest.param({"room": ["*"]}, "*", {}, 40012, id="wildcard names no client id"),
+        pytest.param({"room": ["*"]}, "*", {"clientId": "*"}, 40012, id="wildcard names *"),
         pytest.param({"room": ["*"]}, "alice", {"clientId": "bob"}, 40012, id="another client"),
-        pytest.param({"room": ["*"]}, "alice", {"action": 0}, 40000, id="absent"),
-        pytest.param({"room": ["*"]}, "alice", {"action": "enter"}, 40000, id="action is no number"),
+        pytest.param({"room": ["*"]}, "alice", {"action": 0}, 40000, id="action ABSENT"),
+        pytest.param({"room": ["*"]}, "alice", {"action": "enter"}, 40000, id="action is not a number"),
     ],
 )
-async def test_a_refused_member_is_nacked(
+async def test_a_refused_presence_message_is_answered_with_nack(
     emulator: Emulator, capability: Any, client_id: str | None, members: dict[str, Any], code: int
 ) -> None:
     async with connected(emulator, capability, client_id=client_id) as peer:
         await peer.attach("room")
         presence = [{"action": int(PresenceAction.ENTER)} | members]
-        nack = await peer.ask(Action.PRESENCE, Action.NACK, channel="room", msgSerial=0, presence=presence)
+        nack = await peer.request(
+            Action.PRESENCE, Action.NACK, channel="room", msgSerial=0, presence=presence
+        )
         assert nack["error"]["code"] == code
 
 
-async def test_presence_takes_an_attachment_with_its_mode(emulator: Emulator) -> None:
+async def test_presence_requires_an_attachment_with_the_mode_presence(emulator: Emulator) -> None:
     async with connected(emulator, client_id="alice") as peer:
         await act(peer, PresenceAction.ENTER)
         assert (await peer.expect(Action.NACK))["error"]["code"] == 91001
@@ -104,24 +105,24 @@ async def test_presence_takes_an_attachment_with_its_mode(emulator: Emulator) ->
         assert (await peer.expect(Action.NACK))["error"]["code"] == 40160
 
 
-@pytest.mark.parametrize("how", ["detach", "close"])
-async def test_who_goes_leaves(emulator: Emulator, how: str) -> None:
+@pytest.mark.parametrize("event", ["detach", "close"])
+async def test_a_member_leaves_when_its_client_detaches_or_closes(emulator: Emulator, event: str) -> None:
     async with connected(emulator, client_id="alice") as alice, connected(emulator) as other:
         await alice.attach("room")
         await other.attach("room")
         await entered(alice)
         await other.expect(Action.PRESENCE)
-        if how == "detach":
-            await alice.ask(Action.DETACH, Action.DETACHED, channel="room")
+        if event == "detach":
+            await alice.request(Action.DETACH, Action.DETACHED, channel="room")
         else:
-            await alice.ask(Action.CLOSE, Action.CLOSED)
+            await alice.request(Action.CLOSE, Action.CLOSED)
         [member] = (await other.expect(Action.PRESENCE))["presence"]
         assert (member["clientId"], member["action"]) == ("alice", PresenceAction.LEAVE)
         assert not member["id"].startswith(member["connectionId"])
 
 
 @pytest.mark.parametrize(("query", "seconds"), [({}, 15.0), ({"remainPresentFor": "5000"}, 5.0)])
-async def test_who_is_cut_off_leaves_a_while_later(
+async def test_a_member_leaves_some_time_after_its_connection_drops(
     emulator: Emulator, clock: ManualClock, query: dict[str, str], seconds: float
 ) -> None:
     async with connected(emulator) as other:
@@ -137,7 +138,7 @@ async def test_who_is_cut_off_leaves_a_while_later(
         assert (await other.expect(Action.PRESENCE))["presence"][0]["action"] == PresenceAction.LEAVE
 
 
-async def test_who_comes_back_in_time_stays(emulator: Emulator, clock: ManualClock) -> None:
+async def test_a_member_stays_when_its_connection_resumes(emulator: Emulator, clock: ManualClock) -> None:
     async with connected(emulator) as other:
         await other.attach("room")
         async with connected(emulator, client_id="alice") as alice:
@@ -151,13 +152,13 @@ async def test_who_comes_back_in_time_stays(emulator: Emulator, clock: ManualClo
             assert await other.is_quiet()
 
 
-async def test_a_channel_has_room_for_so_many(emulator: Emulator) -> None:
+async def test_the_number_of_members_is_limited(emulator: Emulator) -> None:
     async with connected(emulator, key=KEY) as peer:
         await peer.attach("room", flags=int(Flag.PRESENCE))
-        everybody = [{"action": 2, "clientId": f"{number}"} for number in range(MAX_MEMBERS)]
-        await peer.ask(Action.PRESENCE, Action.ACK, channel="room", msgSerial=0, presence=everybody)
+        members = [{"action": 2, "clientId": f"{number}"} for number in range(MAX_MEMBERS)]
+        await peer.request(Action.PRESENCE, Action.ACK, channel="room", msgSerial=0, presence=members)
         one = [{"action": 2, "clientId": "one more"}]
-        nack = await peer.ask(Action.PRESENCE, Action.NACK, channel="room", msgSerial=1, presence=one)
+        nack = await peer.request(Action.PRESENCE, Action.NACK, channel="room", msgSerial=1, presence=one)
         assert nack["error"]["code"] == 91003
-        one = [{"action": 4, "clientId": "7", "data": "who is there may stay"}]
-        await peer.ask(Action.PRESENCE, Action.ACK, channel="room", msgSerial=2, presence=one)
+        one = [{"action": 4, "clientId": "7", "data": "a member can be updated"}]
+        await peer.request(Action.PRESENCE, Action.ACK, channel="room", msgSerial=2, presence=one)

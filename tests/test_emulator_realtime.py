@@ -1,4 +1,4 @@
-"""The emulator's realtime protocol, frame by frame: connect, resume, attach, publish, close."""
+"""The realtime protocol of the emulator: connect, resume, attach, publish, close."""
 
 import asyncio
 import base64
@@ -27,13 +27,10 @@ from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.emulator.wire import Action, Flag
 
 
-@pytest.fixture(params=[False, True], ids=["json", "msgpack"])
-def binary(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 class TestConnecting:
-    async def test_connected_tells_all_an_sdk_needs(self, emulator: Emulator, binary: bool) -> None:
+    async def test_connected_has_all_details_that_an_sdk_needs(
+        self, emulator: Emulator, binary: bool
+    ) -> None:
         async with connected(emulator, client_id="alice", binary=binary) as peer:
             details = dict(peer.connected["connectionDetails"])
             assert set(peer.connected) == {"action", "connectionId", "connectionDetails"}
@@ -57,7 +54,7 @@ class TestConnecting:
     @pytest.mark.parametrize(
         ("query", "code"), [({}, 40101), ({"key": "nonsense"}, 40101), ({"key": KEY, "v": "1"}, 40000)]
     )
-    async def test_what_cannot_connect_is_told_why_in_band(
+    async def test_a_refused_connection_is_sent_an_error(
         self, emulator: Emulator, query: dict[str, str], code: int, binary: bool
     ) -> None:
         async with opened(emulator, binary=binary, **query) as peer:
@@ -67,7 +64,7 @@ class TestConnecting:
             assert await peer.is_closed()
         assert not emulator.connections
 
-    async def test_a_frame_that_is_no_protocol_message_ends_the_connection(self, emulator: Emulator) -> None:
+    async def test_a_malformed_frame_ends_the_connection(self, emulator: Emulator) -> None:
         for frame in (
             "{",
             "[]",
@@ -81,7 +78,7 @@ class TestConnecting:
                 assert await peer.is_closed()
 
     @pytest.mark.parametrize("frame", [b"\xc1", b"\x93", msgpack.packb({"action": 10, "channel": b"a"})])
-    async def test_a_binary_frame_that_is_none_ends_the_connection(
+    async def test_a_malformed_binary_frame_ends_the_connection(
         self, emulator: Emulator, frame: bytes
     ) -> None:
         async with connected(emulator, binary=True) as peer:
@@ -89,7 +86,7 @@ class TestConnecting:
             assert (await peer.expect(Action.ERROR))["error"]["statusCode"] == 400
             assert await peer.is_closed()
 
-    async def test_heartbeats_come_at_half_the_idle_interval(
+    async def test_heartbeats_are_sent_at_half_the_idle_interval(
         self, emulator: Emulator, clock: ManualClock
     ) -> None:
         async with connected(emulator) as peer, connected(emulator, heartbeats="false") as silent:
@@ -99,7 +96,7 @@ class TestConnecting:
             await silent.send(Action.HEARTBEAT, id="mine")
             assert json.loads((await silent.socket.receive()).data) == {"action": 0, "id": "mine"}
 
-    async def test_a_client_that_wants_no_heartbeats_is_pinged(
+    async def test_a_client_without_heartbeats_is_pinged(
         self, emulator: Emulator, clock: ManualClock
     ) -> None:
         url = f"{emulator.url}/?key={KEY}&heartbeats=false"
@@ -113,16 +110,16 @@ class TestConnecting:
 
     async def test_a_heartbeat_is_answered_with_its_id(self, emulator: Emulator, binary: bool) -> None:
         async with connected(emulator, binary=binary) as peer:
-            answer = await peer.ask(Action.HEARTBEAT, Action.HEARTBEAT, id="x")
+            answer = await peer.request(Action.HEARTBEAT, Action.HEARTBEAT, id="x")
             assert answer == {"action": 0, "id": "x"}
 
-    async def test_close_ends_it(self, emulator: Emulator) -> None:
+    async def test_close_ends_the_connection(self, emulator: Emulator) -> None:
         async with connected(emulator) as peer:
-            await peer.ask(Action.CLOSE, Action.CLOSED)
+            await peer.request(Action.CLOSE, Action.CLOSED)
             assert await peer.is_closed()
         assert not emulator.connections
 
-    async def test_an_abandoned_attempt_leaves_nothing(
+    async def test_an_abandoned_handshake_leaves_no_connection(
         self, emulator: Emulator, caplog: pytest.LogCaptureFixture
     ) -> None:
         handshake = (
@@ -141,7 +138,7 @@ class TestConnecting:
         await eventually(lambda: not any(one.is_connected for one in emulator.connections.values()))
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
-    async def test_the_end_of_the_emulator_ends_connections(self) -> None:
+    async def test_closing_the_emulator_closes_connections(self) -> None:
         async with Emulator(KEY) as emulator, aiohttp.ClientSession() as client:
             socket = await client.ws_connect(f"{emulator.url}/?key={KEY}")
             await socket.receive()
@@ -150,7 +147,7 @@ class TestConnecting:
 
 
 class TestResuming:
-    async def test_a_dropped_connection_goes_on_under_its_id(
+    async def test_a_dropped_connection_is_resumed_with_its_id(
         self, emulator: Emulator, clock: ManualClock
     ) -> None:
         async with connected(emulator, client_id="alice") as first:
@@ -164,7 +161,7 @@ class TestResuming:
                 assert "error" not in peer.connected
                 assert peer.connected["connectionDetails"]["connectionKey"] != key
 
-    async def test_a_live_connection_moves_to_the_new_transport(self, emulator: Emulator) -> None:
+    async def test_a_connected_connection_moves_to_the_new_websocket(self, emulator: Emulator) -> None:
         async with connected(emulator) as first:
             await first.attach("room")
             key = first.connected["connectionDetails"]["connectionKey"]
@@ -175,7 +172,7 @@ class TestResuming:
                 assert await second.is_quiet()
 
     @pytest.mark.parametrize("seconds", [120, 3600])
-    async def test_an_old_connection_is_replaced(
+    async def test_an_old_connection_is_replaced_by_a_new_one(
         self, emulator: Emulator, clock: ManualClock, seconds: int
     ) -> None:
         async with connected(emulator) as first:
@@ -188,15 +185,15 @@ class TestResuming:
             assert peer.connected["connectionId"] != first.connected["connectionId"]
             assert (peer.connected["error"]["code"], peer.connected["error"]["statusCode"]) == (80008, 400)
 
-    async def test_a_closed_connection_is_replaced(self, emulator: Emulator) -> None:
+    async def test_a_closed_connection_is_replaced_by_a_new_one(self, emulator: Emulator) -> None:
         async with connected(emulator) as first:
-            await first.ask(Action.CLOSE, Action.CLOSED)
+            await first.request(Action.CLOSE, Action.CLOSED)
         key = first.connected["connectionDetails"]["connectionKey"]
         async with connected(emulator, recover=key) as peer:
             assert peer.connected["error"]["code"] == 80008
 
     @pytest.mark.parametrize("guess", ["nobody!key", "nonsense", "{}!guessed"])
-    async def test_a_key_that_was_never_issued_gets_a_new_connection(
+    async def test_an_unknown_connection_key_gets_a_new_connection(
         self, emulator: Emulator, guess: str
     ) -> None:
         async with connected(emulator) as first:
@@ -208,7 +205,7 @@ class TestResuming:
                     400,
                 )
 
-    async def test_anothers_connection_is_not_resumed(self, emulator: Emulator) -> None:
+    async def test_the_connection_of_another_client_is_not_resumed(self, emulator: Emulator) -> None:
         async with connected(emulator, client_id="alice") as first:
             key = first.connected["connectionDetails"]["connectionKey"]
             token = jwt_of(emulator, {"*": "*"}, client_id="bob")
@@ -226,7 +223,10 @@ class TestAttaching:
             pytest.param(["presence"], {}, Flag.PRESENCE, id="presence"),
             pytest.param(["*"], {"flags": int(Flag.SUBSCRIBE)}, Flag.SUBSCRIBE, id="by flag"),
             pytest.param(
-                ["publish"], {"flags": int(Flag.SUBSCRIBE | Flag.PUBLISH)}, Flag.PUBLISH, id="flags narrowed"
+                ["publish"],
+                {"flags": int(Flag.SUBSCRIBE | Flag.PUBLISH)},
+                Flag.PUBLISH,
+                id="flags, not all allowed",
             ),
             pytest.param(
                 ["*"],
@@ -242,7 +242,7 @@ class TestAttaching:
             ),
         ],
     )
-    async def test_modes_are_those_asked_for_and_allowed(
+    async def test_modes_are_granted_when_requested_and_allowed(
         self,
         emulator: Emulator,
         operations: list[str],
@@ -265,24 +265,24 @@ class TestAttaching:
             ({"room": "*"}, {"params": {"modes": "none_such"}}),
         ],
     )
-    async def test_no_mode_at_all_is_denied(
+    async def test_an_attach_without_an_allowed_mode_is_denied(
         self, emulator: Emulator, capability: dict[str, str], requested: dict[str, Any]
     ) -> None:
         async with connected(emulator, capability) as peer:
-            message = await peer.ask(Action.ATTACH, Action.ERROR, channel="room", **requested)
+            message = await peer.request(Action.ATTACH, Action.ERROR, channel="room", **requested)
             assert message["channel"] == "room"
             assert (message["error"]["code"], message["error"]["statusCode"]) == (40160, 401)
             assert await peer.is_quiet()
 
     @pytest.mark.parametrize("name", ["", ":a", "[a]b", "a\nb"])
-    async def test_a_bad_name_fails_the_channel_alone(self, emulator: Emulator, name: str) -> None:
+    async def test_an_invalid_name_fails_the_channel_only(self, emulator: Emulator, name: str) -> None:
         async with connected(emulator) as peer:
             await peer.send(Action.ATTACH, channel=name)
             message = json.loads((await peer.socket.receive()).data)
             assert (message["channel"], message["error"]["code"]) == (name, 40010)
             assert await peer.is_quiet()
 
-    async def test_params_are_echoed_where_they_are_known(self, emulator: Emulator) -> None:
+    async def test_known_params_are_returned(self, emulator: Emulator) -> None:
         params = {"rewind": "1", "delta": "vcdiff", "modes": "subscribe", "mine": "x"}
         async with connected(emulator) as peer:
             attached = await peer.attach("room", params=params)
@@ -290,14 +290,14 @@ class TestAttaching:
             assert attached["params"] == params
             assert "params" not in await peer.attach("room")
 
-    async def test_every_attach_is_answered(self, emulator: Emulator) -> None:
+    async def test_every_attach_is_answered_with_attached(self, emulator: Emulator) -> None:
         async with connected(emulator) as peer:
             assert await peer.attach("room") == await peer.attach("room")
 
-    async def test_what_was_missed_is_sent_after_attached(self, emulator: Emulator) -> None:
+    async def test_missed_messages_are_sent_after_attached(self, emulator: Emulator) -> None:
         async with connected(emulator) as peer:
             serial = (await peer.attach("room"))["channelSerial"]
-            await peer.ask(Action.DETACH, Action.DETACHED, channel="room")
+            await peer.request(Action.DETACH, Action.DETACHED, channel="room")
             for name in "abc":
                 await call(emulator, "POST", "/channels/room/messages", {"name": name}, basic())
             attached = await peer.attach("room", channelSerial=serial)
@@ -310,10 +310,10 @@ class TestAttaching:
             assert (attached["channelSerial"], Flag.RESUMED in Flag(attached["flags"])) == (serials[-1], True)
             assert await peer.is_quiet()
 
-    async def test_continuity_that_is_lost_is_told(self, emulator: Emulator, clock: ManualClock) -> None:
+    async def test_lost_continuity_is_reported(self, emulator: Emulator, clock: ManualClock) -> None:
         async with connected(emulator) as peer:
             serial = (await peer.attach("room"))["channelSerial"]
-            await peer.ask(Action.DETACH, Action.DETACHED, channel="room")
+            await peer.request(Action.DETACH, Action.DETACHED, channel="room")
             await call(emulator, "POST", "/channels/room/messages", {"name": "n"}, basic())
             await clock.advance(121)
             for lost in (serial, "nonsense"):
@@ -333,7 +333,7 @@ class TestAttaching:
         ],
         ids=str,
     )
-    async def test_rewind_sends_what_was_before(
+    async def test_rewind_sends_earlier_messages(
         self, emulator: Emulator, clock: ManualClock, requested: dict[str, Any], seen: str
     ) -> None:
         for names in ("a", "bcd"):
@@ -350,21 +350,21 @@ class TestAttaching:
             assert names == seen
             assert await peer.is_quiet()
 
-    async def test_rewind_does_not_matter_beside_a_serial(self, emulator: Emulator) -> None:
+    async def test_rewind_is_ignored_with_a_channel_serial(self, emulator: Emulator) -> None:
         async with connected(emulator) as peer:
             await call(emulator, "POST", "/channels/room/messages", {"name": "n"}, basic())
             serial = (await peer.attach("room"))["channelSerial"]
             await peer.attach("room", channelSerial=serial, params={"rewind": "1"})
             assert await peer.is_quiet()
 
-    async def test_detach_is_answered_also_when_not_attached(self, emulator: Emulator) -> None:
+    async def test_detach_is_answered_even_when_not_attached(self, emulator: Emulator) -> None:
         async with connected(emulator) as peer:
-            assert await peer.ask(Action.DETACH, Action.DETACHED, channel="room") == {
+            assert await peer.request(Action.DETACH, Action.DETACHED, channel="room") == {
                 "action": 13,
                 "channel": "room",
             }
             await peer.attach("room")
-            await peer.ask(Action.DETACH, Action.DETACHED, channel="room")
+            await peer.request(Action.DETACH, Action.DETACHED, channel="room")
             await call(emulator, "POST", "/channels/room/messages", {"name": "n"}, basic())
             assert await peer.is_quiet()
 
@@ -372,14 +372,14 @@ class TestAttaching:
 async def exchange(
     sender: Peer, receiver: Peer, *messages: dict[str, Any], serial: int = 0
 ) -> dict[str, Any]:
-    """Publish, and return what the other end gets."""
+    """Publish messages; returns the MESSAGE that `receiver` is sent."""
     await sender.publish("room", *messages, serial=serial)
     await sender.expect(Action.ACK)
     return await receiver.expect(Action.MESSAGE)
 
 
 class TestPublishing:
-    async def test_a_message_reaches_the_others_whole(
+    async def test_a_message_reaches_subscribers_with_all_its_members(
         self, emulator: Emulator, clock: ManualClock, binary: bool
     ) -> None:
         async with (
@@ -419,7 +419,7 @@ class TestPublishing:
         serials = [one["serial"] for one in messages]
         assert ack == {"action": 1, "msgSerial": 3, "count": 1, "res": [{"serials": serials}]}
 
-    async def test_bytes_reach_a_json_peer_as_base64(self, emulator: Emulator) -> None:
+    async def test_bytes_reach_a_json_client_as_base64(self, emulator: Emulator) -> None:
         async with connected(emulator, binary=True) as sender, connected(emulator) as reader:
             await reader.attach("room")
             message = await exchange(
@@ -429,7 +429,7 @@ class TestPublishing:
             assert (first["data"], first["encoding"]) == (base64.b64encode(b"\x00\xff").decode(), "base64")
             assert second["encoding"] == "cipher/base64"
 
-    async def test_a_sender_hears_itself_unless_it_asked_not_to(self, emulator: Emulator) -> None:
+    async def test_a_sender_receives_its_own_messages_unless_echo_is_false(self, emulator: Emulator) -> None:
         async with connected(emulator) as echoed, connected(emulator, echo="false") as quiet:
             for peer in (echoed, quiet):
                 await peer.attach("room")
@@ -440,7 +440,7 @@ class TestPublishing:
             await echoed.expect(Action.ACK)
             assert (await quiet.expect(Action.MESSAGE))["connectionId"] == echoed.connected["connectionId"]
 
-    async def test_attaching_is_not_needed_to_publish(self, emulator: Emulator) -> None:
+    async def test_publishing_does_not_require_an_attachment(self, emulator: Emulator) -> None:
         async with connected(emulator, {"room": "publish"}) as peer:
             await peer.publish("room", {"name": "n"})
             await peer.expect(Action.ACK)
@@ -459,14 +459,14 @@ class TestPublishing:
         ids=[
             "no publish",
             "another channel",
-            "another's",
+            "another client",
             "wildcard",
             "empty client id",
             "too large",
             "bad name",
         ],
     )
-    async def test_a_refused_message_is_nacked(
+    async def test_a_refused_message_is_answered_with_nack(
         self, emulator: Emulator, capability: dict[str, str], message: dict[str, Any], code: int, binary: bool
     ) -> None:
         async with connected(emulator, capability, binary=binary) as peer:
@@ -475,19 +475,21 @@ class TestPublishing:
             assert (nack["msgSerial"], nack["count"], nack["error"]["code"]) == (4, 1, code)
             assert await peer.is_quiet()
 
-    async def test_the_mode_of_an_attachment_counts_too(self, emulator: Emulator) -> None:
+    async def test_publishing_on_an_attached_channel_requires_the_mode_publish(
+        self, emulator: Emulator
+    ) -> None:
         async with connected(emulator) as peer:
             await peer.attach("room", flags=int(Flag.SUBSCRIBE))
             await peer.publish("room", {"name": "n"})
             assert (await peer.expect(Action.NACK))["error"]["code"] == 40160
 
-    async def test_who_may_not_subscribe_gets_nothing(self, emulator: Emulator) -> None:
+    async def test_a_client_that_may_not_subscribe_receives_no_messages(self, emulator: Emulator) -> None:
         async with connected(emulator, {"room": "publish"}) as peer:
             await peer.attach("room")
             await call(emulator, "POST", "/channels/room/messages", {"name": "n"}, basic())
             assert await peer.is_quiet()
 
-    async def test_ids_of_the_clients_own_are_kept_and_not_repeated(self, emulator: Emulator) -> None:
+    async def test_a_message_with_a_known_id_is_delivered_once(self, emulator: Emulator) -> None:
         async with connected(emulator) as sender, connected(emulator) as reader:
             await reader.attach("room")
             message = await exchange(sender, reader, {"id": "mine:0", "name": "n"})

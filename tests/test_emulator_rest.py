@@ -1,8 +1,7 @@
-"""The emulator's REST interface: routes, formats, pages, CORS, and apps for test runs."""
+"""The REST interface of the emulator: routes, formats, pages, CORS, and apps for test runs."""
 
 import base64
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -17,17 +16,11 @@ from aiohttp_ably.emulator.wire import Action
 PATH = "/channels/room/messages"
 
 
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(KEY, clock=ManualClock()) as emulator:
-        yield emulator
-
-
-async def test_time_is_the_clocks(emulator: Emulator) -> None:
+async def test_time_is_that_of_the_clock(emulator: Emulator) -> None:
     assert await call(emulator, "GET", "/time") == (200, [emulator.clock.now()])
 
 
-async def test_the_internet_is_up(emulator: Emulator) -> None:
+async def test_the_connectivity_check_succeeds(emulator: Emulator) -> None:
     async with (
         aiohttp.ClientSession() as client,
         client.get(f"{emulator.url}/is-the-internet-up.txt") as response,
@@ -46,11 +39,11 @@ async def test_the_internet_is_up(emulator: Emulator) -> None:
         ("GET", "/apps"),
     ],
 )
-async def test_what_is_not_there_is_not_found(emulator: Emulator, method: str, path: str) -> None:
+async def test_an_unknown_route_is_not_found(emulator: Emulator, method: str, path: str) -> None:
     assert await code_of(emulator, method, path) == (40400, 404)
 
 
-async def test_an_error_is_told_in_headers_too(emulator: Emulator) -> None:
+async def test_an_error_is_also_in_headers(emulator: Emulator) -> None:
     async with aiohttp.ClientSession() as client, client.get(emulator.url + PATH) as response:
         assert response.headers["Content-Type"] == "application/json"
         error = (await response.json())["error"]
@@ -59,7 +52,7 @@ async def test_an_error_is_told_in_headers_too(emulator: Emulator) -> None:
         assert error["href"] == "https://help.ably.io/error/40101"
 
 
-async def test_a_page_of_another_origin_may_read_everything(emulator: Emulator) -> None:
+async def test_a_page_of_another_origin_can_read_responses(emulator: Emulator) -> None:
     async with aiohttp.ClientSession() as client:
         for path in ("/time", PATH, "/nothing"):
             async with client.get(emulator.url + path, headers={"Origin": "http://page.example"}) as response:
@@ -116,11 +109,11 @@ async def test_malformed_messages_are_refused(emulator: Emulator, body: Any, cod
 
 
 @pytest.mark.parametrize("name", ["%3Aa", "%5Bmeta%5Da", "a%0Ab"])
-async def test_a_name_no_channel_can_have_is_refused(emulator: Emulator, name: str) -> None:
+async def test_an_invalid_channel_name_is_refused(emulator: Emulator, name: str) -> None:
     assert await code_of(emulator, "POST", f"/channels/{name}/messages", {}, basic()) == (40010, 400)
 
 
-async def test_a_channels_name_is_one_encoded_segment(emulator: Emulator) -> None:
+async def test_a_channel_name_is_one_encoded_segment_of_the_path(emulator: Emulator) -> None:
     path = "/channels/a%2Fb%3Fc%25:%C3%A9/messages"
     async with aiohttp.ClientSession() as client:
         url = URL(emulator.url + path, encoded=True)
@@ -141,11 +134,11 @@ async def test_messages_with_known_ids_are_not_delivered_again(emulator: Emulato
     assert len((await call(emulator, "GET", PATH, headers=basic()))[1]) == 2
 
 
-async def test_bytes_survive_in_both_formats(emulator: Emulator) -> None:
+async def test_bytes_are_published_and_read_in_both_formats(emulator: Emulator) -> None:
     packed = {"Content-Type": "application/x-msgpack", "Accept": "application/x-msgpack"} | basic()
     data = b"\x00\xffbytes"
     async with aiohttp.ClientSession() as client:
-        # As ably-python packs it: bytes in an old-spec string.
+        # ably-python packs bytes as strings, as in the old msgpack specification.
         for body in (msgpack.packb({"data": data}), msgpack.packb({"data": data}, use_bin_type=False)):
             async with client.post(emulator.url + PATH, data=body, headers=packed) as response:
                 assert response.status == 201
@@ -160,7 +153,7 @@ async def test_bytes_survive_in_both_formats(emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     "message", [{"extras": {"k": b"bytes"}}, {"data": {"k": b"bytes"}}, {"data": [float("nan")]}], ids=str
 )
-async def test_what_json_cannot_hold_is_refused(emulator: Emulator, message: Any) -> None:
+async def test_values_that_json_cannot_represent_are_refused(emulator: Emulator, message: Any) -> None:
     headers = {"Content-Type": "application/x-msgpack"} | basic()
     async with (
         aiohttp.ClientSession() as client,
@@ -202,11 +195,11 @@ async def test_history_comes_in_pages(emulator: Emulator, path: str, direction: 
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1001", "limit=x", "start=2&end=1", "direction=up", "start=yesterday"]
 )
-async def test_a_bad_page_is_refused(emulator: Emulator, query: str) -> None:
+async def test_malformed_history_parameters_are_refused(emulator: Emulator, query: str) -> None:
     assert await code_of(emulator, "GET", f"{PATH}?{query}", headers=basic()) == (40003, 400)
 
 
-async def test_history_is_cut_by_time_and_place(emulator: Emulator) -> None:
+async def test_history_is_limited_by_time_and_serial(emulator: Emulator) -> None:
     assert isinstance(emulator.clock, ManualClock)
     serials, times = [], []
     for name in "abc":
@@ -224,7 +217,7 @@ async def test_history_is_cut_by_time_and_place(emulator: Emulator) -> None:
         assert "".join(message["name"] for message in messages) == expected
 
 
-async def test_messages_are_forgotten_after_two_minutes(emulator: Emulator) -> None:
+async def test_messages_are_removed_after_two_minutes(emulator: Emulator) -> None:
     assert isinstance(emulator.clock, ManualClock)
     await call(emulator, "POST", PATH, {"name": "a"}, basic())
     await emulator.clock.advance(119)
@@ -259,7 +252,7 @@ async def test_presence_is_listed(emulator: Emulator) -> None:
         assert {first["clientId"], second["clientId"]} == {"alice", "bob"}
 
 
-async def test_a_channels_status_counts_who_uses_it(emulator: Emulator) -> None:
+async def test_the_status_of_a_channel_has_its_occupancy(emulator: Emulator) -> None:
     async with connected(emulator, {"room": ["subscribe"]}) as one, connected(emulator) as two:
         await one.attach("room")
         await two.attach("room")
@@ -282,7 +275,7 @@ async def test_a_channels_status_counts_who_uses_it(emulator: Emulator) -> None:
     }
 
 
-async def test_stats_take_an_operation_on_everything(emulator: Emulator) -> None:
+async def test_stats_require_an_operation_on_all_resources(emulator: Emulator) -> None:
     for capability, allowed in [
         ({"*": ["stats"]}, True),
         ({"[*]*": ["*"]}, True),
@@ -298,9 +291,9 @@ async def test_stats_take_an_operation_on_everything(emulator: Emulator) -> None
 
 
 class TestApps:
-    """Apps that a test run makes for itself."""
+    """Apps that a test suite creates."""
 
-    async def test_an_app_is_made_with_keys_and_members(self, emulator: Emulator) -> None:
+    async def test_an_app_is_created_with_keys_and_members(self, emulator: Emulator) -> None:
         spec = {
             "keys": [{}, {"capability": '{ "a":["publish"] }'}, {"revocableTokens": True}],
             "namespaces": [{"id": "persisted", "persisted": True}],
@@ -325,7 +318,7 @@ class TestApps:
         )
         assert [(one["clientId"], one["data"]) for one in members] == [("alice", "true")]
 
-    async def test_a_deleted_app_is_gone_with_its_connections(self, emulator: Emulator) -> None:
+    async def test_deleting_an_app_ends_its_connections_and_tokens(self, emulator: Emulator) -> None:
         _, app = await call(emulator, "POST", "/apps", {"keys": [{}]})
         key = app["keys"][0]["keyStr"]
         token = (await issue(emulator, key))["token"]
@@ -337,7 +330,7 @@ class TestApps:
         assert await code_of(emulator, "GET", PATH, headers=basic(key)) == (40101, 401)
         assert await code_of(emulator, "GET", PATH, headers=bearer(token)) == (40101, 401)
 
-    async def test_an_app_is_deleted_with_its_own_key_only(self, emulator: Emulator) -> None:
+    async def test_an_app_is_only_deleted_with_its_own_key(self, emulator: Emulator) -> None:
         _, app = await call(emulator, "POST", "/apps", {})
         path = f"/apps/{app['appId']}"
         token = jwt_of(emulator, {"*": "*"}, key=app["keys"][0]["keyStr"])
@@ -349,6 +342,6 @@ class TestApps:
         [[], {"keys": {}}, {"keys": [1]}, {"keys": [{"capability": "x"}]}, {"channels": [{"presence": [1]}]}],
         ids=str,
     )
-    async def test_a_malformed_app_is_not_made(self, emulator: Emulator, spec: Any) -> None:
+    async def test_a_malformed_app_is_not_created(self, emulator: Emulator, spec: Any) -> None:
         assert (await code_of(emulator, "POST", "/apps", spec))[1] == 400
         assert list(emulator.apps) == ["app1"]

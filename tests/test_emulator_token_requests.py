@@ -1,4 +1,4 @@
-"""The emulator checks a TokenRequest by Ably's rules, in Ably's order, and answers TokenDetails."""
+"""The emulator checks TokenRequests by Ably's rules and in Ably's order, and responds with TokenDetails."""
 
 import json
 import re
@@ -8,26 +8,36 @@ from typing import Any
 import aiohttp
 import msgpack
 import pytest
-from emulator_helpers import KEY, NAME, basic, bearer, call, code_of, issue, jwt_of, signed
+from emulator_helpers import (
+    KEY,
+    NAME,
+    NARROW_KEY,
+    REVOCABLE_KEY,
+    basic,
+    bearer,
+    call,
+    code_of,
+    issue,
+    jwt_of,
+    signed,
+)
 
 from aiohttp_ably import ApiKey
 from aiohttp_ably.emulator import Emulator, ManualClock
 
 HOUR = 3_600_000
-REVOCABLE = "app1.revocable:secret-of-the-revocable-key"
-NARROW = "app1.narrow:secret-of-the-narrow-key"
 NARROW_TEXT = '{ "room:*": ["subscribe", "publish"], "lobby":"subscribe" }'
 PATH = f"/keys/{NAME}/requestToken"
 
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    keys = {KEY: None, ApiKey(REVOCABLE, revocable=True): None, NARROW: NARROW_TEXT}
+    keys = {KEY: None, ApiKey(REVOCABLE_KEY, revocable=True): None, NARROW_KEY: NARROW_TEXT}
     async with Emulator(keys, clock=ManualClock()) as emulator:
         yield emulator
 
 
-async def test_a_token_request_becomes_a_token(emulator: Emulator) -> None:
+async def test_a_token_request_is_answered_with_token_details(emulator: Emulator) -> None:
     details = await issue(emulator, ttl=60_000, clientId="alice", capability='{"b":["subscribe"],"a":["*"]}')
     assert re.fullmatch(r"app1\.[A-Za-z0-9_-]{64}", details.pop("token"))
     now = emulator.clock.now()
@@ -44,31 +54,31 @@ async def test_a_token_request_becomes_a_token(emulator: Emulator) -> None:
     ("changes", "expected"),
     [
         pytest.param({"mac": "bm90IHRoZSBtYWM="}, (40101, 401), id="bad mac"),
-        pytest.param({"mac": 7}, (40101, 401), id="mac is no text"),
+        pytest.param({"mac": 7}, (40101, 401), id="mac is not a string"),
         pytest.param({"mac": None}, (40101, 401), id="no mac and no credentials"),
         pytest.param({"keyName": "app1.other"}, (40001, 400), id="keyName of another key"),
         pytest.param({"keyName": ...}, (40001, 400), id="no keyName"),
         pytest.param({"timestamp": ...}, (40003, 400), id="no timestamp"),
-        pytest.param({"timestamp": "soon"}, (40003, 400), id="timestamp is no number"),
+        pytest.param({"timestamp": "soon"}, (40003, 400), id="timestamp is not a number"),
         pytest.param({"nonce": "fifteen letters"}, (40003, 400), id="short nonce"),
         pytest.param({"nonce": ...}, (40003, 400), id="no nonce"),
         pytest.param({"ttl": -1}, (40003, 400), id="negative ttl"),
         pytest.param({"ttl": 24 * HOUR + 1}, (40003, 400), id="ttl over a day"),
-        pytest.param({"ttl": "an hour"}, (40003, 400), id="ttl is no number"),
+        pytest.param({"ttl": "an hour"}, (40003, 400), id="ttl is not a number"),
         pytest.param({"ttl": 1.5}, (40003, 400), id="fractional ttl"),
-        pytest.param({"ttl": "1.5"}, (40003, 400), id="fractional ttl as text"),
+        pytest.param({"ttl": "1.5"}, (40003, 400), id="fractional ttl as a string"),
         pytest.param({"ttl": True}, (40003, 400), id="boolean ttl"),
         pytest.param({"clientId": ""}, (40012, 400), id="empty clientId"),
-        pytest.param({"clientId": 7}, (40012, 400), id="clientId is no text"),
+        pytest.param({"clientId": 7}, (40012, 400), id="clientId is not a string"),
         pytest.param({"capability": "channel"}, (40000, 400), id="capability is not JSON"),
-        pytest.param({"capability": '["a"]'}, (40000, 400), id="capability is no object"),
+        pytest.param({"capability": '["a"]'}, (40000, 400), id="capability is not an object"),
         pytest.param({"capability": '{"a":[]}'}, (40000, 400), id="no operations"),
         pytest.param({"capability": '{"a":["fly"]}'}, (40000, 400), id="unknown operation"),
         pytest.param({"capability": '{"a":["*","publish"]}'}, (40000, 400), id="all and another"),
         pytest.param({"capability": "{}"}, (40160, 401), id="empty capability"),
     ],
 )
-async def test_a_broken_rule_has_its_code(
+async def test_each_broken_rule_has_its_code(
     emulator: Emulator, changes: dict[str, Any], expected: tuple[int, int]
 ) -> None:
     request = signed(emulator, **changes)
@@ -84,7 +94,7 @@ async def test_a_timestamp_over_two_minutes_off_is_refused(emulator: Emulator, s
 
 
 @pytest.mark.parametrize("seconds", [-120, 120])
-async def test_a_timestamp_up_to_two_minutes_off_passes(emulator: Emulator, seconds: int) -> None:
+async def test_a_timestamp_up_to_two_minutes_off_is_accepted(emulator: Emulator, seconds: int) -> None:
     await issue(emulator, timestamp=emulator.clock.now() + seconds * 1000)
 
 
@@ -95,8 +105,8 @@ async def test_a_key_that_does_not_exist_is_not_found(emulator: Emulator, path: 
 
 async def test_a_ttl_over_an_hour_is_refused_on_a_revocable_key(emulator: Emulator) -> None:
     path = "/keys/app1.revocable/requestToken"
-    await issue(emulator, REVOCABLE, ttl=HOUR)
-    request = signed(emulator, REVOCABLE, ttl=HOUR + 1)
+    await issue(emulator, REVOCABLE_KEY, ttl=HOUR)
+    request = signed(emulator, REVOCABLE_KEY, ttl=HOUR + 1)
     assert await code_of(emulator, "POST", path, request) == (40003, 400)
 
 
@@ -104,7 +114,7 @@ async def test_a_ttl_over_an_hour_is_refused_on_a_revocable_key(emulator: Emulat
     ("ttl", "life"),
     [(..., HOUR), (None, HOUR), (0, HOUR), (1, 1), (100, 100), ("5000", 5000), (24 * HOUR,) * 2],
 )
-async def test_a_ttl_is_honoured_to_the_millisecond(emulator: Emulator, ttl: Any, life: int) -> None:
+async def test_a_token_lives_for_its_ttl(emulator: Emulator, ttl: Any, life: int) -> None:
     details = await issue(emulator, ttl=ttl)
     assert details["expires"] - details["issued"] == life
 
@@ -115,7 +125,7 @@ async def test_a_token_request_is_used_once(emulator: Emulator) -> None:
     assert await code_of(emulator, "POST", PATH, request) == (40105, 401)
 
 
-async def test_a_nonce_may_return_with_another_timestamp(emulator: Emulator) -> None:
+async def test_a_nonce_can_be_used_again_with_another_timestamp(emulator: Emulator) -> None:
     await issue(emulator, nonce="sixteen letters!")
     await issue(emulator, nonce="sixteen letters!", timestamp=emulator.clock.now() + 1)
 
@@ -126,25 +136,25 @@ async def test_a_refused_request_does_not_use_up_its_nonce(emulator: Emulator) -
     await issue(emulator, nonce="sixteen letters!")
 
 
-async def test_a_timestamp_may_be_text(emulator: Emulator) -> None:
+async def test_a_timestamp_can_be_a_string(emulator: Emulator) -> None:
     await issue(emulator, timestamp=str(emulator.clock.now()))
 
 
-async def test_a_wildcard_client_id_makes_a_wildcard_token(emulator: Emulator) -> None:
+async def test_a_wildcard_client_id_gives_a_wildcard_token(emulator: Emulator) -> None:
     assert (await issue(emulator, clientId="*"))["clientId"] == "*"
 
 
-async def test_no_client_id_makes_an_anonymous_token(emulator: Emulator) -> None:
+async def test_no_client_id_gives_an_anonymous_token(emulator: Emulator) -> None:
     assert "clientId" not in await issue(emulator)
 
 
-async def test_without_a_capability_the_keys_own_text_is_told(emulator: Emulator) -> None:
-    assert (await issue(emulator, NARROW, capability=...))["capability"] == NARROW_TEXT
+async def test_without_a_capability_the_details_have_that_of_the_key_unchanged(emulator: Emulator) -> None:
+    assert (await issue(emulator, NARROW_KEY, capability=...))["capability"] == NARROW_TEXT
 
 
-async def test_a_capability_is_narrowed_to_the_keys(emulator: Emulator) -> None:
+async def test_a_capability_is_limited_to_that_of_the_key(emulator: Emulator) -> None:
     details = await issue(
-        emulator, NARROW, capability='{"room:1":["*"],"lobby":["publish","subscribe"],"x":"*"}'
+        emulator, NARROW_KEY, capability='{"room:1":["*"],"lobby":["publish","subscribe"],"x":"*"}'
     )
     assert details["capability"] == '{"lobby":["subscribe"],"room:1":["publish","subscribe"]}'
 
@@ -153,23 +163,23 @@ async def test_a_capability_is_narrowed_to_the_keys(emulator: Emulator) -> None:
     "requested", ['{"lobby":["publish"]}', '{"elsewhere":["subscribe"]}', '{"[meta]*":"*"}']
 )
 async def test_a_capability_with_nothing_in_common_is_refused(emulator: Emulator, requested: str) -> None:
-    request = signed(emulator, NARROW, capability=requested)
+    request = signed(emulator, NARROW_KEY, capability=requested)
     assert await code_of(emulator, "POST", "/keys/app1.narrow/requestToken", request) == (40160, 401)
 
 
-async def test_an_authorization_header_does_not_matter_beside_a_mac(emulator: Emulator) -> None:
+async def test_an_authorization_header_is_ignored_with_a_mac(emulator: Emulator) -> None:
     status, _ = await call(emulator, "POST", PATH, signed(emulator), {"Authorization": "Basic !"})
     assert status == 201
 
 
-async def test_the_keys_own_credentials_emulator_for_a_mac(emulator: Emulator) -> None:
+async def test_credentials_of_the_key_replace_a_mac(emulator: Emulator) -> None:
     request = {"keyName": NAME, "timestamp": emulator.clock.now()}
     status, details = await call(emulator, "POST", PATH, request, basic())
     assert (status, details["capability"]) == (201, '{"*":["*"]}')
-    assert await code_of(emulator, "POST", PATH, request, basic(NARROW)) == (40101, 401)
+    assert await code_of(emulator, "POST", PATH, request, basic(NARROW_KEY)) == (40101, 401)
 
 
-async def test_a_token_gets_no_more_than_it_has(emulator: Emulator) -> None:
+async def test_a_token_requested_with_a_token_has_no_more_rights(emulator: Emulator) -> None:
     headers = bearer(jwt_of(emulator, {"room": "subscribe"}, client_id="alice"))
     request = {"keyName": NAME, "timestamp": emulator.clock.now()}
     _, details = await call(emulator, "POST", PATH, request, headers)
@@ -178,7 +188,7 @@ async def test_a_token_gets_no_more_than_it_has(emulator: Emulator) -> None:
 
 
 async def test_rules_are_checked_in_order(emulator: Emulator) -> None:
-    """Each request breaks a rule and all later ones."""
+    """Each request breaks one rule and all later rules."""
     broken: dict[str, Any] = {"capability": '{"a":["fly"]}', "timestamp": 0, "nonce": "short"}
     steps = [
         (signed(emulator, **broken) | {"mac": "x"}, 40101),
@@ -196,7 +206,7 @@ async def test_rules_are_checked_in_order(emulator: Emulator) -> None:
 async def test_msgpack_is_answered_with_msgpack_and_errors_with_json(emulator: Emulator) -> None:
     headers = {"Content-Type": "application/x-msgpack", "Accept": "application/x-msgpack"}
     request = signed(emulator, ttl=60_000)
-    # JavaScript tells large numbers as floats.
+    # JavaScript packs large numbers as floats.
     packed = msgpack.packb(request | {"timestamp": float(request["timestamp"])})
     async with aiohttp.ClientSession() as client:
         async with client.post(emulator.url + PATH, data=packed, headers=headers) as response:
@@ -208,7 +218,7 @@ async def test_msgpack_is_answered_with_msgpack_and_errors_with_json(emulator: E
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"a":1,"a":2}', b"\xff"])
-async def test_a_body_that_is_no_object_is_malformed(emulator: Emulator, body: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_malformed(emulator: Emulator, body: bytes) -> None:
     async with (
         aiohttp.ClientSession() as client,
         client.post(emulator.url + PATH, data=body) as response,
@@ -216,7 +226,7 @@ async def test_a_body_that_is_no_object_is_malformed(emulator: Emulator, body: b
         assert (response.status, (await response.json())["error"]["code"]) == (400, 40000)
 
 
-async def test_what_was_issued_can_be_looked_at(emulator: Emulator) -> None:
+async def test_issued_tokens_are_recorded_without_the_token(emulator: Emulator) -> None:
     details = await issue(emulator, clientId="alice")
     issued = emulator.token_requests[-1]
     assert issued.request["clientId"] == issued.details["clientId"] == "alice"

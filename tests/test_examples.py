@@ -23,7 +23,7 @@ from real_parts import CHROMIUM_ARGS, require_ably_js, require_chromium
 
 from aiohttp_ably import ApiKey
 from aiohttp_ably.emulator import Emulator
-from aiohttp_ably.pytest_plugin import client_options, decode_token
+from aiohttp_ably.testing import client_options, decode_token
 
 ROOT = Path(__file__).parent.parent
 ALICE = {"Authorization": "Bearer alice-token"}

@@ -12,7 +12,7 @@ from ably import AblyRest
 from apps import error
 
 from aiohttp_ably.emulator import Emulator
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 QUICK_START, IN_HANDLERS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]

@@ -29,7 +29,7 @@ from aiohttp_ably import (
 )
 from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.emulator.clock import ManualClock
-from aiohttp_ably.pytest_plugin import client_options, realtime_client
+from aiohttp_ably.testing import client_options, realtime_client
 
 ALICE = {"X-User": "alice"}
 ROOM = {"chat:1": ["publish", "subscribe"]}

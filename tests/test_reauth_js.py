@@ -21,7 +21,7 @@ from yarl import URL
 import aiohttp_ably
 from aiohttp_ably import MemoryStore, ServerStored
 from aiohttp_ably.emulator import Emulator
-from aiohttp_ably.pytest_plugin import client_options
+from aiohttp_ably.testing import client_options
 
 
 @dataclass

@@ -25,7 +25,7 @@ from redis_server import RedisServer, free_port
 
 from aiohttp_ably import ApiKey
 from aiohttp_ably.emulator import Emulator
-from aiohttp_ably.pytest_plugin import realtime_client
+from aiohttp_ably.testing import realtime_client
 
 ROOT = Path(__file__).parent.parent
 CLIENTS, GRANTS = 20, 20

@@ -18,8 +18,7 @@ import aiohttp
 from ably import AblyException
 from yarl import URL
 
-from ..capability import ALL, NOTHING, Capability, Operations
-from ..capability.resources import without_params
+from ..capability import ALL, NOTHING, Capability, Operations, without_params
 from ..errors import BadRequest, Forbidden, TooLarge
 from ..request import REAUTHORIZE_HEADER
 from .answers import Answer, AuthServerError, RaisingTokenDetails, is_denial, missing_capability_error

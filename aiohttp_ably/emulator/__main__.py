@@ -1,4 +1,4 @@
-"""`python -m aiohttp_ably.emulator`: the emulator in a shell of its own, with a log of what happens."""
+"""`python -m aiohttp_ably.emulator`: run the emulator from a shell, and print what happens in it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import ssl
 import sys
 from collections.abc import Sequence
 
-from .log import LOG
+from .journal import LOG
 from .server import Emulator
 from .tls import Certificate
 
+_DESCRIPTION = "A local emulator of Ably. It prints its API keys and client options, and what happens."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the emulator until it is interrupted."""
+    """Run the emulator until it is interrupted; returns the exit status."""
     options = _parser().parse_args(arguments)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
@@ -70,24 +72,24 @@ def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m aiohttp_ably.emulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m aiohttp_ably.emulator", description=_DESCRIPTION)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
-        "--port", type=int, default=9080, help="port for plain HTTP (%(default)s); 0: a free one"
+        "--port", type=int, default=9080, help="port for plain HTTP (%(default)s); 0: a free port"
     )
     parser.add_argument(
         "--key",
         action="append",
-        help="an API key, <appId>.<keyId>:<secret>; repeatable (default: a random one)",
+        help="an API key, <appId>.<keyId>:<secret>; repeatable (default: a random key)",
     )
-    parser.add_argument("--tls-port", type=int, help="listen with TLS on this port too; 0: a free one")
-    parser.add_argument("--tls-cert", help="certificate chain for TLS, PEM (default: a self-made one)")
-    parser.add_argument("--tls-key", help="its private key, PEM (default: in the file of the chain)")
+    parser.add_argument("--tls-port", type=int, help="also listen with TLS on this port; 0: a free port")
+    parser.add_argument("--tls-cert", help="certificate chain for TLS, PEM (default: self-signed)")
+    parser.add_argument("--tls-key", help="private key of the certificate, PEM (default: in the same file)")
     parser.add_argument(
-        "--write-ca", metavar="FILE", help="write the self-made certificate for clients to trust"
+        "--write-ca", metavar="FILE", help="write the self-signed certificate to FILE, for clients to trust"
     )
     parser.add_argument(
-        "--refuse-basic-over-http", action="store_true", help="refuse keys over plain HTTP, as Ably does"
+        "--refuse-basic-over-http", action="store_true", help="refuse API keys over plain HTTP, as Ably does"
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Apps and their keys, as the account's dashboard would hold them."""
+"""Apps and their API keys, and the requests of test suites that create apps."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..errors import AuthError
 from ..keys import ApiKey
 from .channels import Channels
 from .clock import Clock
-from .failure import Failure
 from .unverified import UNKNOWN_KEY
+from .wire import Failure
 
 EVERYTHING = Capability({"*": "*"})
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 
 def random_name(length: int) -> str:
-    """Letters and digits that nobody guesses."""
+    """A name that cannot be guessed, of `length` letters and digits."""
     return "".join(secrets.choice(_LETTERS) for _ in range(length))
 
 
 class Key:
-    """An API key of an app, and what it may do. `capability_text` is the capability as it was given."""
+    """An API key of an app, with its capability. `capability_text` is that capability as it was given."""
 
     def __init__(self, app: App, api_key: ApiKey, capability: Capability, capability_text: str) -> None:
         self.app = app
@@ -40,16 +40,16 @@ class Key:
 
     @property
     def revocable(self) -> bool:
-        """Whether tokens of this key can be revoked; they live an hour at most."""
+        """Whether tokens of this key can be revoked. They expire after an hour at most."""
         return self.api_key.revocable
 
     @property
     def text(self) -> str:
-        """The whole key with its secret."""
+        """The API key with its secret, `<appId>.<keyId>:<secret>`."""
         return f"{self.name}:{self.api_key.secret}"
 
     def to_wire(self) -> dict[str, object]:
-        """The key as the provisioning API tells it."""
+        """The key in the response to `POST /apps`."""
         return {
             "id": self.name.partition(".")[2],
             "value": self.api_key.secret,
@@ -67,7 +67,7 @@ class Key:
 
 
 class App:
-    """An app: its keys by name, and its channels."""
+    """An app: its API keys by name, and its channels."""
 
     def __init__(self, app_id: str, channels: Channels) -> None:
         self.id = app_id
@@ -76,9 +76,9 @@ class App:
         self.channels = channels
 
     def add_key(self, api_key: ApiKey, capability: Capability | str | Mapping[str, Any] | None = None) -> Key:
-        """Add `api_key`, allowed `capability`: everything when that is None.
+        """Add an API key with `capability`, or with `{"*":["*"]}` when that is None.
 
-        Raises InvalidCapability when it is not a capability.
+        Raises InvalidCapability when `capability` is not a capability.
         """
         parsed = EVERYTHING if capability is None else capability
         if not isinstance(parsed, Capability):
@@ -88,7 +88,7 @@ class App:
         return key
 
     def new_key(self, spec: Mapping[str, Any]) -> Key:
-        """Add a key with a new name and secret, by a key of a provisioning request."""
+        """Add a key with a random name and secret. `spec` is its entry in the body of `POST /apps`."""
         api_key = ApiKey(
             f"{self.id}.{random_name(6)}:{random_name(43)}", revocable=spec.get("revocableTokens") is True
         )
@@ -106,18 +106,21 @@ class Apps(Mapping[str, App]):
         self._apps: dict[str, App] = {}
 
     def create(self, app_id: str | None = None) -> App:
-        """A new app without keys; with an id of its own when none is given."""
+        """A new app without keys. Its id is `app_id`, or a random one."""
         app = App(app_id or random_name(6), Channels(self._clock, random_name(8)))
         self._apps[app.id] = app
         return app
 
     def provision(self, spec: Mapping[str, Any]) -> tuple[App, dict[str, object]]:
-        """A new app by a provisioning request, and what to answer. Raises Failure when that is malformed."""
+        """A new app for the body of `POST /apps`, and the body of the response.
+
+        Raises Failure when `spec` is malformed.
+        """
         app = self.create()
         try:
             keys = [app.new_key(_object(key)) for key in _list(spec, "keys") or [{}]]
             for channel in _list(spec, "channels"):
-                members = [_object(one) for one in _list(_object(channel), "presence")]
+                members = [_object(member) for member in _list(_object(channel), "presence")]
                 app.channels.get(str(channel.get("name"))).presence.preload(members)
         except AuthError as error:
             del self._apps[app.id]
@@ -133,11 +136,11 @@ class Apps(Mapping[str, App]):
         }
 
     def delete(self, app: App) -> None:
-        """Forget an app with everything in it."""
+        """Delete an app with its keys and channels."""
         self._apps.pop(app.id, None)
 
     def key(self, name: str) -> Key:
-        """The key of that name. Raises Failure when its app, or the key, does not exist."""
+        """The API key of that name. Raises Failure when the app or the key does not exist."""
         app_id = name.partition(".")[0]
         if (app := self._apps.get(app_id)) is None:
             raise Failure(*UNKNOWN_KEY, f"no application with id {app_id[:100]!r}")

@@ -1,4 +1,4 @@
-"""What a connection does on channels: attach, detach, publish, and be present."""
+"""The protocol messages about a channel: ATTACH, DETACH, SYNC, MESSAGE and PRESENCE."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import Any
 from .channels import Attachment, Batch, Channel, checked_name
 from .clock import Clock
 from .connection import Connection, channel_error, denied, granted_modes
-from .failure import Failure
-from .grant import sender
-from .log import Journal
+from .credentials import sender
+from .journal import Journal
 from .unverified import NOT_ATTACHED
-from .wire import ALL_MODES, DEFAULT_MODES, MODES, Action, Flag, Frame, read_items
+from .wire import ALL_MODES, DEFAULT_MODES, MODES, Action, Failure, Flag, Frame, read_items
 
 _ECHOED_PARAMS = ("modes", "rewind", "delta", "occupancy")
 _REWIND = re.compile(r"(?P<count>[0-9]{1,4})(?P<unit>[sm]?)")
@@ -23,29 +22,29 @@ _SYNC_PAGE = 100
 
 
 class ChannelProtocol:
-    """Handlers of the protocol messages that are about a channel."""
+    """Handlers of the protocol messages about a channel."""
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
         self._clock = clock
         self._journal = journal
 
     def attach(self, connection: Connection, message: dict[str, Any]) -> None:
-        """ATTACH: grant what the credential allows of the modes asked for, and say what happened since."""
+        """ATTACH: grant the requested modes that are allowed, and send what the client has missed."""
         name = _channel_name(message)
         try:
             channel_name = checked_name(name)
             params = _params(message)
-            wanted = _wanted(message, params)
-            granted = granted_modes(connection.grant, channel_name, wanted)
+            requested = _requested_modes(message, params)
+            granted = granted_modes(connection.access, channel_name, requested)
             if not granted:
-                raise denied(connection.grant, channel_name)
+                raise denied(connection.access, channel_name)
         except Failure as failure:
             connection.detach(name)
             connection.send(channel_error(name, failure))
             self._refused(connection, "attach", name, failure)
             return
-        channel = connection.grant.app.channels.get(channel_name)
-        attachment = Attachment(channel, connection, wanted, granted, _echoed(params))
+        channel = connection.access.app.channels.get(channel_name)
+        attachment = Attachment(channel, connection, requested, granted, _echoed(params))
         connection.attach(attachment)
         self._journal.record(
             "attached",
@@ -54,25 +53,25 @@ class ChannelProtocol:
             connection=connection.id,
             modes=",".join(mode.name or "" for mode in MODES if mode in granted).lower(),
         )
-        self._welcome(connection, attachment, message, params)
+        self._send_attached(connection, attachment, message, params)
 
     def detach(self, connection: Connection, message: dict[str, Any]) -> None:
-        """DETACH, which succeeds also where nothing was attached."""
+        """DETACH, which also succeeds when the channel is not attached."""
         name = _channel_name(message)
         connection.detach(name)
         connection.send(Frame(Action.DETACHED, channel=name))
 
     def sync(self, connection: Connection, message: dict[str, Any]) -> None:
-        """SYNC: tell again who is present."""
+        """SYNC: send the presence members again."""
         attachment = connection.attachments.get(_channel_name(message))
         if attachment is not None and Flag.PRESENCE_SUBSCRIBE in attachment.granted:
             self._send_members(connection, attachment.channel)
 
     def publish(self, connection: Connection, message: dict[str, Any]) -> None:
-        """MESSAGE: deliver and ACK, or NACK."""
+        """MESSAGE: publish and send ACK, or send NACK."""
 
-        def deliver(name: str, base_id: str) -> list[str]:
-            connection.grant.require("publish", name)
+        def publish_messages(name: str, base_id: str) -> list[str]:
+            connection.access.require("publish", name)
             attachment = connection.attachments.get(name)
             if attachment is not None and Flag.PUBLISH not in attachment.granted:
                 raise Failure(40160, 401, f"{name!r} was attached without the mode publish")
@@ -80,19 +79,21 @@ class ChannelProtocol:
             for item in items:
                 if (client_id := sender(connection.client_id, item.get("clientId"))) is not None:
                     item["clientId"] = client_id
-            channel = connection.grant.app.channels.get(name)
+            channel = connection.access.app.channels.get(name)
             return channel.publish(items, base_id=base_id, connection_id=connection.id).serials
 
-        self._acknowledge(connection, message, "publish", deliver)
+        self._acknowledge(connection, message, "publish", publish_messages)
 
     def presence(self, connection: Connection, message: dict[str, Any]) -> None:
-        """PRESENCE: let members enter, update or leave and ACK, or NACK."""
+        """PRESENCE: apply ENTER, UPDATE or LEAVE and send ACK, or send NACK."""
 
-        def enter(name: str, base_id: str) -> list[str]:
-            connection.grant.require("presence", name)
+        def update_members(name: str, base_id: str) -> list[str]:
+            connection.access.require("presence", name)
             attachment = connection.attachments.get(name)
             if attachment is None:
-                raise Failure(*NOT_ATTACHED, f"attach to {name!r} before being present there")
+                raise Failure(
+                    *NOT_ATTACHED, f"channel {name!r} must be attached before its presence set can be entered"
+                )
             if Flag.PRESENCE not in attachment.granted:
                 raise Failure(40160, 401, f"{name!r} was attached without the mode presence")
             items = read_items(message.get("presence"), action=True)
@@ -100,7 +101,7 @@ class ChannelProtocol:
             for number, item in enumerate(items):
                 client_id = sender(connection.client_id, item.get("clientId"))
                 if client_id is None:
-                    raise Failure(40012, 400, "presence needs a client id, and the connection has none")
+                    raise Failure(40012, 400, "presence requires a client id, and the connection has none")
                 item |= {
                     "id": f"{base_id}:{number}",
                     "clientId": client_id,
@@ -109,35 +110,35 @@ class ChannelProtocol:
                 }
             channel = attachment.channel
             changed = [channel.presence.apply(item) for item in items]
-            channel.tell_presence(changed, connection_id=connection.id, batch_id=base_id)
+            channel.send_presence(changed, connection_id=connection.id, batch_id=base_id)
             return []
 
-        self._acknowledge(connection, message, "presence", enter)
+        self._acknowledge(connection, message, "presence", update_members)
 
     def _acknowledge(
         self,
         connection: Connection,
         message: dict[str, Any],
-        what: str,
+        operation: str,
         act: Callable[[str, str], list[str]],
     ) -> None:
         serial = message.get("msgSerial")
         if isinstance(serial, bool) or not isinstance(serial, int):
-            raise Failure(40000, 400, f"a message to {what} needs a whole number as its msgSerial")
+            raise Failure(40000, 400, f"a message to {operation} needs a whole number as its msgSerial")
         name = _channel_name(message)
         try:
             serials = act(checked_name(name), f"{connection.id}:{serial}")
         except Failure as failure:
             connection.send(Frame(Action.NACK, msgSerial=serial, count=1, error=failure.info))
-            self._refused(connection, what, name, failure)
+            self._refused(connection, operation, name, failure)
         else:
             result = [{"serials": serials}] if serials else None
             connection.send(Frame(Action.ACK, msgSerial=serial, count=1, res=result))
 
-    def _welcome(
+    def _send_attached(
         self, connection: Connection, attachment: Attachment, message: dict[str, Any], params: dict[str, str]
     ) -> None:
-        """ATTACHED, then who is present, then the messages the client has not seen."""
+        """Send ATTACHED, the presence members, and the messages that the client has missed."""
         channel, granted = attachment.channel, attachment.granted
         flags, serial, missed = granted, channel.serial, list[Batch]()
         since = message.get("channelSerial")
@@ -145,10 +146,10 @@ class ChannelProtocol:
             if channel.continues(since):
                 flags |= Flag.RESUMED
                 missed = channel.after(since)
-                # Where the client stands: if it drops again before it has all, it asks from here.
+                # A client that is disconnected before it has all of them attaches again with this serial.
                 serial = since
         elif not _flags(message) & Flag.ATTACH_RESUME and "rewind" in params:
-            missed = self._rewound(channel, params["rewind"])
+            missed = self._rewind(channel, params["rewind"])
         if Flag.SUBSCRIBE not in granted:
             missed, serial = [], channel.serial
         if Flag.PRESENCE_SUBSCRIBE in granted and channel.presence:
@@ -185,7 +186,7 @@ class ChannelProtocol:
                 )
             )
 
-    def _rewound(self, channel: Channel, text: str) -> list[Batch]:
+    def _rewind(self, channel: Channel, text: str) -> list[Batch]:
         match = _REWIND.fullmatch(text)
         if match is None:
             return []
@@ -200,10 +201,10 @@ class ChannelProtocol:
             batches[0] = dataclasses.replace(batches[0], messages=batches[0].messages[surplus:])
         return batches
 
-    def _refused(self, connection: Connection, what: str, channel: str, failure: Failure) -> None:
+    def _refused(self, connection: Connection, operation: str, channel: str, failure: Failure) -> None:
         self._journal.record(
             "refused",
-            request=f"{what} {channel[:200]}",
+            request=f"{operation} {channel[:200]}",
             client=connection.client_id,
             connection=connection.id,
             code=failure.code,
@@ -214,7 +215,7 @@ class ChannelProtocol:
 def _channel_name(message: dict[str, Any]) -> str:
     name = message.get("channel", "")
     if not isinstance(name, str):
-        raise Failure(40010, 400, "channel must be text")
+        raise Failure(40010, 400, "channel must be a string")
     return name
 
 
@@ -238,8 +239,8 @@ def _echoed(params: dict[str, str]) -> dict[str, str]:
     return {name: params[name] for name in _ECHOED_PARAMS if name in params}
 
 
-def _wanted(message: dict[str, Any], params: dict[str, str]) -> Flag:
-    """The modes asked for: by name, else by flag, else those that are usual."""
+def _requested_modes(message: dict[str, Any], params: dict[str, str]) -> Flag:
+    """The modes in `params`, or else in the flags, or else the default ones."""
     if "modes" in params:
         names = {name.strip().upper() for name in params["modes"].split(",")}
         return Flag(sum(mode for mode in MODES if mode.name in names))

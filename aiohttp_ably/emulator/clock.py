@@ -1,4 +1,4 @@
-"""Time for the emulator: the machine's, or one that a test drives by hand."""
+"""Time in the emulator: a clock, a clock for tests, and a mapping whose entries expire."""
 
 from __future__ import annotations
 
@@ -6,45 +6,47 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Hashable, Iterator
+from typing import Generic, Protocol, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 class Timer(Protocol):
-    """A scheduled call that has not happened."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Do not make the call."""
+        """Cancel the call."""
 
 
 class Clock(Protocol):
-    """What the time is, and calls that happen when it has come. All in milliseconds since the epoch."""
+    """The time, and calls at a given time, in milliseconds since the epoch."""
 
     def now(self) -> int:
-        """The time."""
+        """The time in milliseconds since the epoch."""
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
-        """Make `call` at `when`, in the running event loop."""
+        """Schedule `call` for the time `when`, in the running event loop."""
 
 
 class SystemClock:
-    """The time of the machine."""
+    """The clock of the machine."""
 
     def now(self) -> int:
         """The time in milliseconds since the epoch."""
         return time.time_ns() // 1_000_000
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
-        """Make `call` at `when`, in the running event loop."""
+        """Schedule `call` for the time `when`, in the running event loop."""
         delay = when / 1000 - time.time()
         return asyncio.get_running_loop().call_later(max(delay, 0), call)
 
 
 class ManualClock:
-    """Time that stands still until `advance` moves it, for tests that would have to wait.
+    """A clock for tests: the time changes only when `advance` is called.
 
-    It starts at `start`, in seconds since the epoch: by default at the machine's time, as clients sign
-    with that.
+    `start` is in seconds since the epoch. The default is the time of the machine, as clients sign with that.
     """
 
     def __init__(self, start: float | None = None) -> None:
@@ -57,13 +59,13 @@ class ManualClock:
         return self._now
 
     def call_at(self, when: float, call: Callable[[], object]) -> Timer:
-        """Make `call` once the time is `when`."""
+        """Schedule `call` for the time `when`."""
         timer = _ManualTimer(call)
         heapq.heappush(self._timers, (when, next(self._order), timer))
         return timer
 
     async def advance(self, seconds: float) -> None:
-        """Move on by `seconds`, making the calls that fall due on the way, each at its time."""
+        """Advance the time by `seconds`. Scheduled calls are made in order, each at its time."""
         end = self._now + round(seconds * 1000)
         while self._timers and self._timers[0][0] <= end:
             when, _, timer = heapq.heappop(self._timers)
@@ -83,3 +85,47 @@ class _ManualTimer:
 
     def cancel(self) -> None:
         self.call = None
+
+
+class Expiring(Generic[K, V]):
+    """A mapping of at most `limit` entries, each of which is removed when its time has come.
+
+    When there are more, the entries that would expire first are removed early.
+    """
+
+    def __init__(self, clock: Clock, *, limit: int) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._entries: dict[K, V] = {}
+        self._deadlines: list[tuple[float, int, K]] = []
+        self._order = itertools.count()
+
+    def put(self, name: K, value: V, *, until: float) -> None:
+        """Keep `value` until the time `until`, in milliseconds since the epoch. A name is put only once."""
+        self._remove_expired()
+        self._entries[name] = value
+        heapq.heappush(self._deadlines, (until, next(self._order), name))
+        while len(self._entries) > self._limit:
+            self._entries.pop(heapq.heappop(self._deadlines)[2], None)
+
+    def get(self, name: K) -> V | None:
+        """The value of `name`, or None when it has expired or was never put."""
+        self._remove_expired()
+        return self._entries.get(name)
+
+    def values(self) -> Iterator[V]:
+        """The values that have not expired."""
+        self._remove_expired()
+        return iter(self._entries.values())
+
+    def _remove_expired(self) -> None:
+        now = self._clock.now()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._entries.pop(heapq.heappop(self._deadlines)[2], None)
+
+    def __contains__(self, name: K) -> bool:
+        return self.get(name) is not None
+
+    def __len__(self) -> int:
+        self._remove_expired()
+        return len(self._entries)

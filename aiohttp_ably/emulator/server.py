@@ -1,4 +1,4 @@
-"""The emulator itself: its parts put together, and the ports it listens on."""
+"""The Emulator: REST and realtime on one port, and one for TLS."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ from ..keys import ApiKey
 from .apps import App, Apps, Key, random_name
 from .clock import Clock, SystemClock
 from .connection import Connection
-from .failure import Failure
-from .http import add_cors_headers, manners
-from .log import Event, IssuedToken, Journal
-from .presented import Verifier
+from .http import add_cors_headers, error_middleware
+from .journal import Event, IssuedToken, Journal
 from .realtime import Realtime
 from .rest import Rest
-from .revocation import Revocations
-from .token_service import TokenService
+from .tokens import Revocations, TokenService
+from .verifier import Verifier
+from .wire import Failure
 
 KeyLike = str | ApiKey
 CapabilityLike = Capability | str | Mapping[str, Any] | None
@@ -35,12 +34,22 @@ class Emulator:
             setup(app, key=emulator.key, ...)
             # SDKs: endpoint=emulator.host, port=emulator.port, tls=False
 
-    `keys` are whole API keys: one, several, or a mapping to what each may do (all, where that is None). By
-    default there is one, with a random name. `port` 0 takes a free one. With `tls`, an SSLContext for
-    servers, the emulator listens on `tls_port` too. `clock` is for tests: see ManualClock.
-    `basic_over_http=False` refuses keys over plain HTTP, as Ably does; here it would often be in the way.
+    Start it with `async with`, or with `await start()` and `await close()`, in any event loop.
 
-    Start it with `async with`, or `await start()` and `await close()`, in any running loop.
+    Args:
+        keys: one API key, several, or a mapping from API keys to their capabilities, where None is every
+            operation on every channel. The default is one key with a random name.
+        host: the address to listen on.
+        port: the port for plain HTTP; 0 is a free port.
+        tls: an SSLContext for servers, such as `Certificate().context()`. With it, the emulator also listens
+            on `tls_port`.
+        tls_port: the port for TLS; 0 is a free port.
+        clock: the clock, such as a ManualClock in tests; the default is the clock of the machine.
+        basic_over_http: whether API keys are accepted over plain HTTP. Ably refuses them.
+
+    Raises:
+        ValueError: an API key or a capability is malformed.
+        TypeError: `keys` is neither a key nor several of them.
     """
 
     def __init__(
@@ -58,15 +67,17 @@ class Emulator:
         self.clock = clock or SystemClock()
         self.apps = Apps(self.clock)
         self._keys = [self._add_key(key, capability) for key, capability in _capabilities(keys)]
-        self._wanted_ports = (port, tls_port)
+        self._requested_ports = (port, tls_port)
         self._tls = tls
         self._ports: list[int] = []
         self._runner: web.AppRunner | None = None
         self._journal = Journal(self.clock)
         self._tokens = TokenService(self.clock)
         revocations = Revocations(self.clock)
-        self.verifier = Verifier(self.clock, self.apps, self._tokens, revocations)
-        self._realtime = Realtime(self.clock, self.verifier, self._journal, basic_over_http=basic_over_http)
+        self.verifier = Verifier(
+            self.clock, self.apps, self._tokens, revocations, basic_over_http=basic_over_http
+        )
+        self._realtime = Realtime(self.clock, self.verifier, self._journal)
         self._rest = Rest(
             self.clock,
             self.apps,
@@ -74,32 +85,31 @@ class Emulator:
             self.verifier,
             revocations,
             self._journal,
-            basic_over_http=basic_over_http,
             on_revoked=self._realtime.enforce,
             on_deleted=self._realtime.end_app,
-            provisioned=self._address,
+            client_options=self._client_options,
         )
 
     @property
     def key(self) -> str:
-        """The first API key, whole: `<appId>.<keyId>:<secret>`."""
+        """The first API key, `<appId>.<keyId>:<secret>`."""
         return self._keys[0].text
 
     @property
     def keys(self) -> Sequence[str]:
-        """All API keys it was made with, whole."""
+        """All API keys, without those of apps that `POST /apps` created."""
         return [key.text for key in self._keys]
 
     @property
     def port(self) -> int:
-        """The port for plain HTTP. Raises RuntimeError before the start."""
+        """The port for plain HTTP. Raises RuntimeError while the emulator is not started."""
         return self._started()[0]
 
     @property
     def tls_port(self) -> int:
-        """The port for TLS. Raises RuntimeError before the start, or without `tls`."""
+        """The port for TLS. Raises RuntimeError while the emulator is not started, or without `tls`."""
         if self._tls is None:
-            raise RuntimeError("this emulator has no TLS: make it with tls=")
+            raise RuntimeError("this emulator has no TLS: create it with tls=")
         return self._started()[1]
 
     @property
@@ -114,37 +124,38 @@ class Emulator:
 
     @property
     def events(self) -> Sequence[Event]:
-        """What happened, oldest first; the last 10,000."""
+        """The last 10,000 events, oldest first."""
         return self._journal.events
 
     @property
     def token_requests(self) -> Sequence[IssuedToken]:
-        """The TokenRequests that were granted, oldest first; the last 10,000."""
+        """The last 10,000 tokens that were issued for a TokenRequest, oldest first."""
         return self._journal.token_requests
 
     @property
     def connections(self) -> Mapping[str, Connection]:
-        """The realtime connections by id, those included that may still be resumed."""
+        """The realtime connections by id, including dropped ones that can still be resumed."""
         return self._realtime.connections
 
     def add_key(self, key: KeyLike, capability: CapabilityLike = None) -> str:
-        """Add an API key, to a new app when its app id is new; returns it whole.
+        """Add an API key and return it with its secret. Its app is created when it does not exist.
 
-        Raises ValueError when it is not a whole key, or `capability` is not one.
+        `capability` is what the key allows; None is every operation on every channel. Raises ValueError when
+        the key or the capability is malformed.
         """
         self._keys.append(self._add_key(key, capability))
         return self._keys[-1].text
 
     async def start(self) -> None:
-        """Listen. Raises OSError when a port is taken."""
-        app = web.Application(middlewares=[manners(self._refused)], client_max_size=_MAX_BODY)
+        """Start to listen. Raises OSError when a port is in use."""
+        app = web.Application(middlewares=[error_middleware(self._record_refusal)], client_max_size=_MAX_BODY)
         app.on_response_prepare.append(add_cors_headers)
         app.router.add_get("/", self._realtime.handle)
         self._rest.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         try:
-            port, tls_port = self._wanted_ports
+            port, tls_port = self._requested_ports
             await web.TCPSite(self._runner, self.host, port).start()
             if self._tls is not None:
                 await web.TCPSite(self._runner, self.host, tls_port, ssl_context=self._tls).start()
@@ -154,7 +165,7 @@ class Emulator:
         self._ports = [address[1] for address in self._runner.addresses]
 
     async def close(self) -> None:
-        """End all connections, and listen no more."""
+        """End all connections and stop listening."""
         runner, self._runner = self._runner, None
         if runner is not None:
             await self._realtime.close()
@@ -174,12 +185,12 @@ class Emulator:
         app: App = self.apps.get(api_key.app_id) or self.apps.create(api_key.app_id)
         return app.add_key(api_key, capability)
 
-    def _address(self) -> dict[str, object]:
+    def _client_options(self) -> dict[str, object]:
         return {"endpoint": self.host, "port": self.port, "tls": False}
 
-    def _refused(self, request: web.Request, failure: Failure) -> None:
-        what = f"{request.method} {request.rel_url.path}"
-        self._journal.record("refused", request=what, code=failure.code, why=failure.message)
+    def _record_refusal(self, request: web.Request, failure: Failure) -> None:
+        shown = f"{request.method} {request.rel_url.path}"
+        self._journal.record("refused", request=shown, code=failure.code, why=failure.message)
 
     def _started(self) -> list[int]:
         if not self._ports:
@@ -196,4 +207,6 @@ def _capabilities(
         return [(keys, None)]
     if isinstance(keys, Mapping):
         return list(keys.items())
+    if not isinstance(keys, Iterable):
+        raise TypeError(f"keys must be API keys or a mapping of them, got {type(keys).__name__}")
     return [(key, None) for key in keys]

@@ -1,4 +1,4 @@
-"""A self-made certificate, for clients that insist on TLS: ably-python sends keys over nothing else."""
+"""A self-signed certificate, for clients that require TLS. ably-python sends API keys over TLS only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _VALID = datetime.timedelta(days=30)
 
 
 class Certificate:
-    """A certificate with its private key, valid for 30 days; its own authority. Both are PEM."""
+    """A self-signed certificate with its private key, valid for 30 days.
+
+    `hosts` are the names and IP addresses that it is for. `certificate` is the certificate in PEM.
+    """
 
     def __init__(self, hosts: Iterable[str] = ("127.0.0.1", "localhost")) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -44,7 +47,7 @@ class Certificate:
         )
 
     def context(self) -> ssl.SSLContext:
-        """What a server needs, for `Emulator(tls=...)`."""
+        """The SSLContext of a server, for `Emulator(tls=...)`."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         with tempfile.TemporaryDirectory() as folder:
             chain = Path(folder, "chain.pem")
@@ -54,7 +57,10 @@ class Certificate:
         return context
 
     def write(self, path: str | Path) -> Path:
-        """Write the certificate without its key, for clients to trust: SSL_CERT_FILE, for one."""
+        """Write the certificate, without the private key, to a file; returns its path.
+
+        Clients that are to trust it read the file, for example from SSL_CERT_FILE.
+        """
         path = Path(path)
         path.write_bytes(self.certificate)
         return path

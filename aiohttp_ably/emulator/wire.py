@@ -1,4 +1,4 @@
-"""The realtime protocol's constants, and its two encodings: JSON and msgpack."""
+"""The wire format: errors, protocol messages and their constants, encoded as JSON or msgpack."""
 
 from __future__ import annotations
 
@@ -9,18 +9,47 @@ from typing import Any
 
 import msgpack
 
-from ..capability import strict_json as _json
-from .failure import Failure
+from ..capability import strict_json
+from ..errors import AuthError
 
 MAX_MESSAGE_SIZE = 65_536
 MAX_FRAME_SIZE = 524_288
+_HELP = "https://help.ably.io/error/"
 
 Item = dict[str, Any]
-"""A message or presence message, by its names on the wire."""
+"""A message or a presence message, with its names on the wire."""
+
+
+class Failure(Exception):
+    """An error that the emulator reports to a client: an Ably error code, its HTTP status and a message."""
+
+    def __init__(self, code: int, status: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+        self.message = message
+
+    @classmethod
+    def of(cls, error: AuthError) -> Failure:
+        """The Failure with the code, status and message of `error`."""
+        return cls(error.code, error.status, error.message)
+
+    @property
+    def info(self) -> dict[str, object]:
+        """The ErrorInfo of this failure (TI1)."""
+        return {
+            "message": self.message,
+            "code": self.code,
+            "statusCode": self.status,
+            "href": f"{_HELP}{self.code}",
+        }
+
+    def __repr__(self) -> str:
+        return f"Failure({self.code}, {self.status}, {self.message!r})"
 
 
 class Action(IntEnum):
-    """What a protocol message is (TR2)."""
+    """The action of a protocol message (TR2)."""
 
     HEARTBEAT = 0
     ACK = 1
@@ -42,7 +71,7 @@ class Action(IntEnum):
 
 
 class Flag(IntFlag):
-    """Flags of a protocol message, the channel modes among them (TR3)."""
+    """The flags of a protocol message, which include the channel modes (TR3)."""
 
     HAS_PRESENCE = 1 << 0
     HAS_BACKLOG = 1 << 1
@@ -68,14 +97,14 @@ MODES: Mapping[Flag, str] = {
     Flag.OBJECT_SUBSCRIBE: "object-subscribe",
     Flag.OBJECT_PUBLISH: "object-publish",
 }
-"""The modes of an attachment, each with the operation it takes."""
+"""The channel modes, each with the operation that it requires."""
 
 ALL_MODES = Flag(sum(MODES))
 DEFAULT_MODES = Flag.PRESENCE | Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 
 
 class Frame:
-    """A protocol message on its way out, encoded at most once in each format. Absent members are left out."""
+    """A protocol message to send, encoded at most once in each format. Members that are None are left out."""
 
     __slots__ = ("_json", "_msgpack", "message")
 
@@ -86,7 +115,7 @@ class Frame:
         self._msgpack: bytes | None = None
 
     def encoded(self, *, binary: bool) -> bytes:
-        """The frame's bytes: msgpack when `binary`, else the UTF-8 of JSON."""
+        """The protocol message as msgpack when `binary` is True, else as JSON in UTF-8."""
         if binary:
             if self._msgpack is None:
                 self._msgpack = packb(self.message)
@@ -96,30 +125,33 @@ class Frame:
             for name in ("messages", "presence"):
                 if name in message:
                     message = message | {name: [for_json(item) for item in message[name]]}
-            self._json = _json.dumps(message).encode()
+            self._json = strict_json.dumps(message).encode()
         return self._json
 
 
 def decode(data: bytes | str) -> dict[str, Any]:
-    """The protocol message of a frame: JSON when it is text. Raises Failure when it is not one."""
+    """The protocol message in a websocket frame: a str is JSON, bytes are msgpack.
+
+    Raises Failure 40000 when it is malformed.
+    """
     message = loads(data) if isinstance(data, str) else unpackb(data, old_strings=False)
     if not isinstance(message, dict) or not isinstance(message.get("action"), int):
-        raise Failure(40000, 400, "a protocol message is an object with an action")
+        raise Failure(40000, 400, "a protocol message must be an object with a numeric action")
     return message
 
 
 def loads(data: bytes | str) -> Any:
-    """The value of JSON text. Raises Failure when it is not JSON."""
+    """Decode JSON. Raises Failure 40000 when it is malformed."""
     try:
-        return _json.loads(data)
+        return strict_json.loads(data)
     except ValueError as error:
         raise Failure(40000, 400, f"not JSON: {error}") from None
 
 
 def unpackb(data: bytes, *, old_strings: bool = True) -> Any:
-    """The value of msgpack. Raises Failure when it is not msgpack.
+    """Decode msgpack. Raises Failure 40000 when it is malformed.
 
-    `old_strings` lets bytes stand in strings, as ably-python's REST client packs them.
+    `old_strings` accepts bytes in a msgpack string, which is how ably-python's REST client packs them.
     """
     errors = "surrogateescape" if old_strings else "strict"
     try:
@@ -129,13 +161,13 @@ def unpackb(data: bytes, *, old_strings: bool = True) -> Any:
 
 
 def packb(value: object) -> bytes:
-    """`value` as msgpack."""
+    """Encode `value` as msgpack."""
     packed: bytes = msgpack.packb(value, use_bin_type=True)
     return packed
 
 
 def for_json(item: Item) -> Item:
-    """`item` with its data in a form JSON can hold: bytes become base64, which its encoding tells."""
+    """`item` with binary data encoded as base64, and that appended to its `encoding`."""
     data = item.get("data")
     if not isinstance(data, bytes):
         return item
@@ -147,9 +179,9 @@ def for_json(item: Item) -> Item:
 
 
 def read_items(value: object, *, action: bool = False) -> list[Item]:
-    """The messages (or, with `action`, presence messages) of a request, without members nobody knows.
+    """The messages in a request, or with `action` the presence messages. Unknown members are left out.
 
-    Raises Failure 40009 when they are too large together and 40000 when they are malformed.
+    Raises Failure 40009 when they are too large together, 40000 when one of them is malformed.
     """
     items = value if isinstance(value, list) else [value]
     read = [_read_item(item, action) for item in items]
@@ -162,22 +194,24 @@ def read_items(value: object, *, action: bool = False) -> list[Item]:
 
 
 def size_of(item: Item) -> int:
-    """The size of a message as it counts for the limit: name, client id, data and extras (TO3l8)."""
+    """The size of a message that is compared with the limit: name, client id, data and extras (TO3l8)."""
     size = len(item.get("name", "")) + len(item.get("clientId", ""))
     data = item.get("data", b"")
     size += len(data if isinstance(data, bytes) else data.encode())
-    return size + len(_json.dumps(item["extras"]).encode()) if "extras" in item else size
+    return size + len(strict_json.dumps(item["extras"]).encode()) if "extras" in item else size
 
 
 def _read_item(value: object, action: bool) -> Item:
     if not isinstance(value, Mapping):
-        raise Failure(40000, 400, "a message is an object such as {'name': 'greeting', 'data': 'hello'}")
+        raise Failure(40000, 400, "a message must be an object such as {'name': 'greeting', 'data': 'hello'}")
     item: Item = {}
     for name in ("id", "name", "clientId", "encoding"):
         text = value.get(name)
         if text is not None:
-            if not isinstance(text, str) or not _is_sendable(text):
-                raise Failure(40012 if name == "clientId" else 40000, 400, f"{name} of a message is not text")
+            if not isinstance(text, str) or not _is_unicode(text):
+                raise Failure(
+                    40012 if name == "clientId" else 40000, 400, f"{name} of a message must be a string"
+                )
             if text or name == "clientId":
                 item[name] = text
     if (extras := value.get("extras")) is not None:
@@ -186,8 +220,8 @@ def _read_item(value: object, action: bool) -> Item:
         _as_json(extras)
         item["extras"] = extras
     data = value.get("data")
-    if isinstance(data, str) and not _is_sendable(data):
-        # Bytes that came in an old-spec msgpack string, which cannot tell them from text.
+    if isinstance(data, str) and not _is_unicode(data):
+        # Bytes in a msgpack string of the old specification, which has no type of its own for them.
         data = data.encode("utf-8", "surrogateescape")
     elif data is not None and not isinstance(data, (str, bytes)):
         encoding = item.get("encoding")
@@ -202,17 +236,17 @@ def _read_item(value: object, action: bool) -> Item:
 
 
 def _as_json(value: object) -> str:
-    """`value` as JSON text, when every peer can read it in either format."""
+    """`value` as JSON. Raises Failure 40000 unless both JSON and msgpack can represent it."""
     try:
-        text = _json.dumps(value)
-        _json.loads(text.encode())
+        text = strict_json.dumps(value)
+        strict_json.loads(text.encode())
         packb(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Failure(40000, 400, f"data and extras must be what JSON can hold: {error}") from None
+        raise Failure(40000, 400, f"data and extras must be representable in JSON: {error}") from None
     return text
 
 
-def _is_sendable(text: str) -> bool:
+def _is_unicode(text: str) -> bool:
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:

@@ -1,17 +1,18 @@
-// The life of a client at the emulator, with the real Ably JavaScript SDK: in Node.js or in a page.
+// ably-js with the emulator, in Node.js or in a page: one client through all changes of its token, and two clients
+// that exchange messages and presence.
 //
 //     node emulator_scenario.mjs '{"options": {...}, "authUrl": "...", "kinds": [...]}'
 //
-// prints what was seen as JSON; a page imports `run` and gives it the `Ably` of its script tag.
+// prints the results as JSON. A page imports `run` and passes it the global `Ably` of its script tag.
 
-const wait = (what, state) =>
-  what.state === state ? Promise.resolve() : new Promise((resolve) => what.once(state, resolve));
+const wait = (target, state) =>
+  target.state === state ? Promise.resolve() : new Promise((resolve) => target.once(state, resolve));
 
 const codeOf = (promise) => promise.then(() => null, (error) => error.code);
 
-async function live(Ably, { options, authUrl }, kind, binary, user) {
+async function oneClient(Ably, { options, authUrl }, kind, binary, user) {
   const name = `${kind}-${binary ? 'msgpack' : 'json'}`;
-  const seen = { name };
+  const result = { name };
   const room = (number) => `${name}:${number}`;
   const authParams = (rooms, more) => ({ kind, user, rooms: rooms.map(room).join(','), ...more });
   const client = new Ably.Realtime({
@@ -29,44 +30,44 @@ async function live(Ably, { options, authUrl }, kind, binary, user) {
   await first.subscribe((message) => { queue.push(message); arrived(); });
   await first.publish('greeting', { hello: 'world' });
   while (!queue.length) await new Promise((resolve) => { arrived = resolve; });
-  seen.received = queue[0].data;
-  seen.clientId = queue[0].clientId ?? null;
+  result.received = queue[0].data;
+  result.clientId = queue[0].clientId ?? null;
 
-  seen.attach = await codeOf(second.attach());
-  seen.attachState = second.state;
-  seen.publish = await codeOf(third.publish('n', 'd'));
+  result.attach = await codeOf(second.attach());
+  result.attachState = second.state;
+  result.publish = await codeOf(third.publish('n', 'd'));
   const response = await client.request('GET', `/channels/${room(2)}/messages`, 3);
-  seen.rest = [response.statusCode, response.errorCode];
-  seen.history = await codeOf(second.history());
+  result.rest = [response.statusCode, response.errorCode];
+  result.history = await codeOf(second.history());
 
   await authorize([1, 2]);
   await second.attach();
-  seen.upgraded = [first.state, second.state, client.connection.id === id, [...new Set(states)]];
+  result.upgraded = [first.state, second.state, client.connection.id === id, [...new Set(states)]];
 
   await authorize([1]);
   await wait(second, 'failed');
-  seen.downgraded = [first.state, second.state, second.errorReason.code, client.connection.state];
+  result.downgraded = [first.state, second.state, second.errorReason.code, client.connection.state];
 
-  const cutOff = new Promise((resolve) => client.connection.once('disconnected', resolve));
+  const disconnected = new Promise((resolve) => client.connection.once('disconnected', resolve));
   await authorize([1], { life: 5000 });
   await fetch(`${new URL(authUrl).origin}/advance?seconds=5`);
-  seen.expired = (await cutOff).reason.code;
+  result.expired = (await disconnected).reason.code;
   await wait(client.connection, 'connected');
   await wait(first, 'attached');
-  seen.renewed = client.connection.id === id;
+  result.renewed = client.connection.id === id;
 
   if (user) {
-    seen.otherClient = await codeOf(authorize([1], { user: 'mallory' }));
+    result.otherClient = await codeOf(authorize([1], { user: 'mallory' }));
     await wait(client.connection, 'failed');
-    seen.failed = client.connection.errorReason.code;
+    result.failed = client.connection.errorReason.code;
   } else {
     client.close();
     await wait(client.connection, 'closed');
   }
-  return seen;
+  return result;
 }
 
-async function pair(Ably, { options, authUrl }) {
+async function twoClients(Ably, { options, authUrl }) {
   const make = (user, useBinaryProtocol) => new Ably.Realtime({
     ...options, authUrl, authParams: { kind: 'request', user, rooms: 'room' }, useBinaryProtocol, logLevel: 0,
   });
@@ -103,11 +104,11 @@ async function pair(Ably, { options, authUrl }) {
 }
 
 export async function run(Ably, config) {
-  const lives = [];
+  const clients = [];
   for (const [kind, user] of config.kinds) {
-    for (const binary of [true, false]) lives.push(await live(Ably, config, kind, binary, user));
+    for (const binary of [true, false]) clients.push(await oneClient(Ably, config, kind, binary, user));
   }
-  return { lives, pair: await pair(Ably, config) };
+  return { clients, pair: await twoClients(Ably, config) };
 }
 
 if (typeof process !== 'undefined' && process.argv[1]?.endsWith('emulator_scenario.mjs')) {

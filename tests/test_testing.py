@@ -1,4 +1,4 @@
-"""The helpers for people who test their own auth endpoint."""
+"""Helpers for tests of an auth endpoint."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ from ably.types.tokendetails import TokenDetails
 from emulator_helpers import issue, jwt_of, signed
 
 from aiohttp_ably.emulator import Certificate, Emulator
-from aiohttp_ably.pytest_plugin import assert_allows, client_options, decode_token
+from aiohttp_ably.testing import assert_allows, client_options, decode_token
 
 CAPABILITY = '{"chat:1":["publish","subscribe"]}'
 
 
 async def answers(emulator: Emulator) -> dict[str, Any]:
-    """What an auth endpoint may answer, all for the same client and capability."""
+    """The kinds of response of an auth endpoint, all for the same client and capability."""
     details = await issue(emulator, emulator.key, clientId="alice", capability=CAPABILITY)
     token = jwt_of(emulator, {"chat:1": ["publish", "subscribe"]}, key=emulator.key, client_id="alice")
     return {
@@ -25,7 +25,7 @@ async def answers(emulator: Emulator) -> dict[str, Any]:
         "details": details,
         "jwt": token,
         "wrapped jwt": {"token": token},
-        "of the SDK": TokenDetails.from_dict(details),
+        "ably-python object": TokenDetails.from_dict(details),
     }
 
 
@@ -35,12 +35,12 @@ KINDS = {
     "details": "token",
     "jwt": "jwt",
     "wrapped jwt": "jwt",
-    "of the SDK": "token",
+    "ably-python object": "token",
 }
 
 
 @pytest.mark.parametrize("name", KINDS)
-async def test_every_answer_is_decoded_and_verified(ably_emulator: Emulator, name: str) -> None:
+async def test_every_kind_of_response_is_decoded_and_verified(ably_emulator: Emulator, name: str) -> None:
     answer = (await answers(ably_emulator))[name]
     content = decode_token(answer, ably_emulator)
     assert (content.kind, content.client_id) == (KINDS[name], "alice")
@@ -53,7 +53,7 @@ async def test_every_answer_is_decoded_and_verified(ably_emulator: Emulator, nam
     assert_allows(answer, {"chat:1": ["publish", "subscribe"]}, only=True, emulator=ably_emulator)
 
 
-async def test_without_the_emulator_what_is_written_is_read(ably_emulator: Emulator) -> None:
+async def test_without_the_emulator_a_response_is_decoded_unverified(ably_emulator: Emulator) -> None:
     made = await answers(ably_emulator)
     for name in ("token request", "jwt", "wrapped jwt"):
         assert_allows(made[name], {"chat:1": ["publish"]}, client_id="alice")
@@ -61,11 +61,11 @@ async def test_without_the_emulator_what_is_written_is_read(ably_emulator: Emula
         decode_token(made["token"])
 
 
-async def test_json_text_is_read(ably_emulator: Emulator) -> None:
+async def test_json_is_decoded(ably_emulator: Emulator) -> None:
     assert_allows('{"keyName":"a.b","timestamp":1,"capability":"{\\"a\\":[\\"*\\"]}"}', {"a": ["*"]})
 
 
-async def test_a_capability_is_what_remains_within_the_keys() -> None:
+async def test_a_decoded_capability_is_limited_to_that_of_the_key() -> None:
     async with Emulator({"app1.key1:secret": {"a": ["subscribe"]}}) as emulator:
         for answer in (
             signed(emulator, emulator.key, capability='{"*":["*"]}'),
@@ -85,7 +85,7 @@ async def test_a_capability_is_what_remains_within_the_keys() -> None:
         ({"allowed": {}, "client_id": None}, "client id 'alice'"),
     ],
 )
-async def test_what_is_not_so_fails_and_says_what_is(
+async def test_a_failed_assertion_says_what_the_token_allows(
     ably_emulator: Emulator, options: dict[str, Any], message: str
 ) -> None:
     answer = signed(ably_emulator, ably_emulator.key, clientId="alice", capability=CAPABILITY)
@@ -94,7 +94,7 @@ async def test_what_is_not_so_fails_and_says_what_is(
     assert message in str(raised.value)
 
 
-async def test_no_capability_is_told_from_an_empty_one(ably_emulator: Emulator) -> None:
+async def test_a_token_without_a_capability_is_a_failure(ably_emulator: Emulator) -> None:
     with pytest.raises(AssertionError, match="all that its key does"):
         assert_allows(signed(ably_emulator, ably_emulator.key, capability=...), {})
 
@@ -112,14 +112,14 @@ async def test_no_capability_is_told_from_an_empty_one(ably_emulator: Emulator) 
         (lambda request: "a.b.c", "invalid JWT"),
     ],
 )
-async def test_what_does_not_verify_is_a_value_error(
+async def test_a_response_that_does_not_verify_is_a_value_error(
     ably_emulator: Emulator, make: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         decode_token(make(signed(ably_emulator, ably_emulator.key)), ably_emulator)
 
 
-async def test_options_point_each_sdk_at_the_emulator() -> None:
+async def test_client_options_are_for_one_sdk() -> None:
     async with Emulator(tls=Certificate().context()) as emulator:
         assert client_options(emulator, echoMessages=False) == {
             "endpoint": "127.0.0.1",
