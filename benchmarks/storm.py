@@ -2,7 +2,7 @@
 
     python -m benchmarks.storm                      # a minute; --clients 100000 is quicker
 
-Each client renews its token when Ably prompts it, 30 seconds before it expires; its life is what the default
+Each client renews its token when Ably prompts it, 30 seconds before it expires; its lifetime is what the default
 issuer gives it. While the server is away a client tries again as SDKs do: every 15 to 30 seconds.
 """
 
@@ -40,13 +40,13 @@ def simulate(
     """Tokens issued in each second up to `until`, to clients that came first within `spread` seconds."""
     issuer = TokenRequestIssuer(jitter=jitter)
     issued = array("i", bytes(4 * until))
-    life, uniform = issuer.life, random.random
+    lifetime, uniform = issuer.lifetime, random.random
     start, end = (outage.start, outage.end) if outage else (until, until)
     for _ in range(clients):
         now = uniform() * spread
         while now < until:
             issued[int(now)] += 1
-            now += life(_AUTH) / 1000 - PROMPT
+            now += lifetime(_AUTH) / 1000 - PROMPT
             if start <= now < end:
                 now = _back(now, end)
     return issued

@@ -142,15 +142,15 @@ async def test_a_token_is_renewed_on_the_same_connection(browser: Browser, strat
         ben = await running.person("Ben", strategy, room="garden")
         before = await ben.connection()
         connection = running.emulator.connections[before]
-        first = connection.grant.expires
+        first = connection.access.expires
         assert first is not None
         await clock.advance((first - clock.now()) / 1000 - 20)
         renewed = ben.page.locator("#timeline > li").first
         await expect(renewed).to_have_attribute("data-what", "Reauthorized")
         await clock.advance(60)
         assert connection.is_connected
-        assert connection.grant.expires is not None
-        assert connection.grant.expires > clock.now() > first
+        assert connection.access.expires is not None
+        assert connection.access.expires > clock.now() > first
         await ben.say("Nobody noticed")
         await ben.sees("Nobody noticed")
         assert await ben.connection() == before
