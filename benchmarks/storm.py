@@ -2,8 +2,8 @@
 
     python -m benchmarks.storm                      # a minute; --clients 100000 is quicker
 
-Each client renews its token when Ably prompts it, 30 seconds before it expires; its lifetime is what the default
-issuer gives it. While the server is away a client tries again as SDKs do: every 15 to 30 seconds.
+Each client renews its token when Ably prompts it, 30 seconds before it expires. The lifetime is that of the default
+issuer. While the server is away a client tries again as SDKs do: every 15 to 30 seconds.
 """
 
 from __future__ import annotations
