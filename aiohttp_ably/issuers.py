@@ -75,7 +75,7 @@ class _Timed(Issuer):
     def lifetime(self, auth: AuthRequest) -> int:
         """The lifetime of the token for `auth`, in milliseconds."""
         wanted = min(max(auth.ttl, self._shortest), self.max_ttl) if auth.ttl else self.ttl
-        if wanted > MAX_REVOCABLE_TTL and auth.key.revocable:
+        if wanted > MAX_REVOCABLE_TTL and auth.keys.newest.revocable:
             wanted = MAX_REVOCABLE_TTL
         shortened = int(wanted * (1 - self.jitter * random.random()))  # noqa: S311
         return max(shortened, self._shortest)
@@ -83,7 +83,7 @@ class _Timed(Issuer):
     def sign(self, auth: AuthRequest, capability: Capability) -> TokenRequest:
         """Sign a TokenRequest for `auth`."""
         return sign_token_request(
-            auth.key,
+            auth.keys.newest,
             capability=capability,
             client_id=auth.client_id,
             ttl=self.lifetime(auth),
@@ -155,7 +155,7 @@ class JWTIssuer(_Timed):
         issued = int(auth.now)
         expires = issued + max(self.lifetime(auth) // 1000, 1)
         token = sign_jwt(
-            auth.key,
+            auth.keys.newest,
             capability=capability,
             client_id=auth.client_id,
             issued=issued,
@@ -174,7 +174,7 @@ class JWTIssuer(_Timed):
             return Issued(token.encode(), JWT)
         details = {
             "token": token,
-            "keyName": auth.key.name,
+            "keyName": auth.keys.newest.name,
             "issued": issued * 1000,
             "expires": expires * 1000,
             "capability": capability.text,

@@ -76,14 +76,17 @@ class KeyRing:
         ValueError: there is no key, two have the same name, or they belong to different apps.
     """
 
-    __slots__ = ("_keys", "newest")
+    __slots__ = ("_keys", "names", "newest")
 
     newest: ApiKey
     """The key that signs."""
+    names: tuple[str, ...]
+    """The names of the keys, newest first."""
 
     def __init__(self, keys: Iterable[ApiKey | str]) -> None:
         ring = [key if isinstance(key, ApiKey) else ApiKey(key) for key in keys]
         self._keys = {key.name: key for key in ring}
+        self.names = tuple(self._keys)
         if not ring:
             raise ValueError("a KeyRing needs at least one key")
         if len(self._keys) < len(ring):

@@ -28,7 +28,7 @@ from .http import (
 )
 from .issuers import Issued, Issuer
 from .keys import KeyRing, Keys
-from .request import AuthRequest, received_body
+from .request import AuthRequest, read_auth_request, received_body
 from .strategies import Decision, Strategy
 from .tokens import MAX_ANSWER, checked_client_id
 
@@ -114,7 +114,7 @@ class AblyAuth:
             if request.method not in ("GET", "POST"):
                 return _without_token(request, cors)
             body = await received_body(request) if request.body_exists else b""
-            auth = AuthRequest.read(request, body)
+            auth = read_auth_request(request, body)
             issued, decision = await self.run(auth, self._decide_and_issue(auth))
         except AuthError as refusal:
             await self.events.refused(auth, refusal, time.perf_counter() - began)
@@ -127,7 +127,8 @@ class AblyAuth:
         if decision.denied:
             cors = {**cors, **denied_headers(decision.denied)}
         response = json_response(issued.body, issued.content_type, cors)
-        write_reply(auth, response.headers)
+        if auth.reply:
+            write_reply(auth, response.headers)
         await self.events.issued(auth, decision.capability, decision.denied, time.perf_counter() - began)
         return response
 

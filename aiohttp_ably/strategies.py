@@ -92,10 +92,11 @@ class Strategy:
         if auth.drop:
             granted = granted.without(*auth.drop)
         before = granted.with_base(base)
-        missing = auth.requested - before
-        allowed = await self.check(auth, missing) if missing else NOTHING
-        total = before | allowed
-        denied = missing.missing_from(total)
+        total, allowed, denied = before, NOTHING, NOTHING
+        if missing := auth.requested - before:
+            allowed = await self.check(auth, missing)
+            total = before | allowed
+            denied = missing.missing_from(total)
         if not total:
             log.warning(
                 "nothing is granted to %r, so its SDK stops for good; give the strategy a base= that lets a"
@@ -112,7 +113,7 @@ class Strategy:
             stored = await self.store.change(auth, add=allowed, release=auth.drop)
             if stored is not granted:  # another request may have changed it meanwhile
                 total = (stored | allowed).with_base(base)
-        return Decision(self.narrowed(auth, total), denied)
+        return Decision(total, denied)
 
     async def granted(self, auth: AuthRequest) -> Capability:
         """What was granted to the client before, without its base."""
@@ -129,10 +130,6 @@ class Strategy:
             return NOTHING  # an anonymous client has no place in a store by client id
         auth.waits_for = "authorize"
         return _checked(await self.authorize(auth, missing), "authorize") & missing
-
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
-        """The part of `total` that the token carries: by default all of it."""
-        return total
 
     async def capability(self, auth: AuthRequest) -> Capability:
         """All that the client may do now: what was granted to it, and its base."""
@@ -207,11 +204,12 @@ class ServerDetermined(Strategy):
         """The list."""
         return await _resolve(self.resolve, auth, "resolve")
 
-    def narrowed(self, auth: AuthRequest, total: Capability) -> Capability:
-        """The requested part of `total`, or all of it when nothing or nothing of it is requested."""
-        if not auth.requested:
-            return total
-        return total & auth.requested or total
+    async def decide(self, auth: AuthRequest) -> Decision:
+        """Apply the rule, and narrow the token to the requested part of the list, if there is any."""
+        decision = await super().decide(auth)
+        if auth.requested:
+            decision.capability = decision.capability & auth.requested or decision.capability
+        return decision
 
 
 class ServerStored(Strategy):

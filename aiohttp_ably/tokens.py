@@ -141,8 +141,7 @@ def sign_token_request(
         InvalidCapability: the capability is empty, which Ably would take for all rights of the key.
         InvalidClientId: Ably would not accept the client id.
     """
-    _check(capability, client_id)
-    text = capability.text
+    text = _checked_text(capability, client_id)
     nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
     mac = token_request_mac(key, ttl, text, client_id, timestamp, nonce)
     return TokenRequest(key.name, text, ttl, timestamp, nonce, mac, client_id)
@@ -202,10 +201,10 @@ def sign_jwt(
         InvalidCapability: the capability is empty, which Ably would take for all rights of the key.
         InvalidClientId: Ably would not accept the client id.
     """
-    _check(capability, client_id)
+    text = _checked_text(capability, client_id)
     if taken := _RESERVED_CLAIMS & (claims or {}).keys():
         raise ValueError(f"claims= may not set {', '.join(sorted(taken))}: the auth server sets them")
-    payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: capability.text}
+    payload: dict[str, object] = {"iat": issued, "exp": expires, CAPABILITY_CLAIM: text}
     if client_id is not None:
         payload[CLIENT_ID_CLAIM] = client_id
     if revocation_key is not None:
@@ -271,11 +270,14 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-def _check(capability: Capability, client_id: str | None) -> None:
-    if not capability:
+def _checked_text(capability: Capability, client_id: str | None) -> str:
+    """The JSON of `capability`, when it and the client id may be signed."""
+    text = capability.text
+    if text == "{}":
         raise InvalidCapability("an empty capability is not signed: Ably would grant all rights of the key")
     if client_id is not None:
         checked_client_id(client_id)
+    return text
 
 
 def _time(payload: Mapping[str, Any], claim: str) -> float:

@@ -13,10 +13,9 @@ from .operations import (
     EXAMPLE,
     from_code,
     from_wire,
-    intersection,
     is_string,
+    known,
     text_of,
-    union,
 )
 from .resources import Index, Resource, is_plain, without_params
 
@@ -67,9 +66,13 @@ class Capability(Mapping[str, frozenset[str]]):
             )
         checked: dict[str, frozenset[str]] = {}
         for resource, named in resources.items():
-            if not is_string(resource):
+            if not (type(resource) is str and resource.isascii()) and not is_string(resource):
                 raise TypeError(f"a resource is a string that UTF-8 can encode, got {resource!r}")
-            if operations := from_code(named, resource):
+            try:
+                operations = known((named,) if isinstance(named, str) else tuple(named))
+            except (LookupError, TypeError):
+                operations = from_code(named, resource)  # warns or raises
+            if operations:
                 checked[resource] = operations
         return _capability(checked)
 
@@ -128,7 +131,8 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def operations(self, resource: str) -> frozenset[str]:
         """The operations allowed on everything that `resource` names; `{"*"}` when every operation is."""
-        exact = self._operations.get(without_params(resource), _NONE)
+        name = without_params(resource) if resource.startswith("[") else resource
+        exact = self._operations.get(name, _NONE)
         patterns = self._patterns()
         return exact | patterns.find(resource) if patterns is not None else exact
 
@@ -138,7 +142,9 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def _patterns(self) -> Index | None:
         if self._index is False:
-            self._index = Index.of(self._operations)
+            self._index = None
+            if any(map(_may_be_pattern, self._operations)):
+                self._index = Index.of(self._operations)
         return self._index
 
     def allows(self, operation: str, resource: str) -> bool:
@@ -178,9 +184,12 @@ class Capability(Mapping[str, frozenset[str]]):
         released = _capability(dict.fromkeys(resources, EVERY_OPERATION))
         left: dict[str, frozenset[str]] = {}
         for name, operations in self._operations.items():
-            resource = Resource.parse(name)
             # Only a pattern can be released in part: a plain name is covered or it is not.
-            if not (_is_released(resource, resources) if resource.is_pattern else released.operations(name)):
+            if _may_be_pattern(name) and (resource := Resource.parse(name)).is_pattern:
+                is_released = _is_released(resource, resources)
+            else:
+                is_released = bool(released.operations(name))
+            if not is_released:
                 left[name] = operations
         return self if len(left) == len(self._operations) else _capability(left)
 
@@ -204,7 +213,7 @@ class Capability(Mapping[str, frozenset[str]]):
         merged = self._operations | other._operations
         if len(merged) < len(self._operations) + len(other._operations):
             for resource in self._operations.keys() & other._operations.keys():
-                merged[resource] = union(self._operations[resource], other._operations[resource])
+                merged[resource] = _union(self._operations[resource], other._operations[resource])
             if merged == self._operations:
                 return self
         return _capability(merged)
@@ -234,20 +243,19 @@ class Capability(Mapping[str, frozenset[str]]):
 
         def put(resource: str, operations: frozenset[str]) -> None:
             if operations:
-                both[resource] = union(both.get(resource, _NONE), operations)
+                both[resource] = _union(both.get(resource, _NONE), operations)
 
         patterns: tuple[list[Resource], list[Resource]] = ([], [])
         for side, (ours, theirs) in enumerate(((self, other), (other, self))):
             for name, operations in ours._operations.items():
-                resource = Resource.parse(name)
-                if resource.is_pattern:
+                if _may_be_pattern(name) and (resource := Resource.parse(name)).is_pattern:
                     patterns[side].append(resource)
                 else:
-                    put(name, intersection(operations, theirs.operations(name)))
+                    put(name, _intersection(operations, theirs.operations(name)))
         for mine in patterns[0]:
             for theirs_ in patterns[1]:
                 if common := mine & theirs_:
-                    put(common.text, intersection(self[mine.text], other[theirs_.text]))
+                    put(common.text, _intersection(self[mine.text], other[theirs_.text]))
         return _capability(both)
 
     def __getitem__(self, resource: str) -> frozenset[str]:
@@ -303,6 +311,23 @@ CapabilityLike = Capability | Mapping[str, Operations]
 NOTHING = object.__new__(Capability)
 NOTHING._operations, NOTHING._text, NOTHING._index, NOTHING._with_base = {}, "{}", None, None
 """The capability that allows nothing."""
+
+
+def _union(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """The operations in either set; `*` absorbs all others."""
+    return EVERY_OPERATION if ALL in one or ALL in other else one | other
+
+
+def _intersection(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
+    """The operations in both sets; `*` stands for every operation."""
+    if ALL in one:
+        return other
+    return one if ALL in other else one & other
+
+
+def _may_be_pattern(name: str) -> bool:
+    """A quick test: False for most names that are plain."""
+    return "*" in name or name.startswith("[")
 
 
 def _as_set(named: Operations) -> frozenset[str]:

@@ -118,18 +118,6 @@ def text_of(operations: frozenset[str]) -> str:
     return strict_json.dumps(sorted(operations))
 
 
-def union(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    """The operations in either set; `*` absorbs all others."""
-    return EVERY_OPERATION if ALL in one or ALL in other else one | other
-
-
-def intersection(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    """The operations in both sets; `*` stands for every operation."""
-    if ALL in one:
-        return other
-    return one if ALL in other else one & other
-
-
 def _set_of(names: tuple[str, ...]) -> frozenset[str]:
     return EVERY_OPERATION if ALL in names else frozenset(names)
 

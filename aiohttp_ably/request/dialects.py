@@ -1,4 +1,4 @@
-"""The dialects of the Ably SDKs: how each one writes the params of an auth request."""
+"""Read an auth request, in the dialect of each Ably SDK: query, body and headers."""
 
 from __future__ import annotations
 
@@ -8,21 +8,29 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sized
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import parse_qsl
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from multidict import istr
+from yarl import URL
 
 from ..capability import ALL, MAX_RESOURCES, NOTHING, Capability, strict_json
-from ..errors import BadRequest, InvalidCapability
+from ..errors import BadRequest, InvalidCapability, TooLarge
 from ..tokens import MAX_TTL
-
-if TYPE_CHECKING:
-    from yarl import URL
+from .auth_request import AuthRequest, Params
 
 S = TypeVar("S", bound=Sized)
-Params = dict[str, list[object]]
-"""The values of each param, in the order in which they were sent."""
-
+MAX_BODY = 128 * 1024
+"""The longest body that an Ably SDK sends, in bytes."""
 MAX_PARAMS = 4096
+
+_CAPABILITY_HEADER = istr("Ably-Capability")
+_CLIENT_ID_HEADER = istr("X-Ably-ClientId")
+_PREFER = istr("Prefer")
+_HANDLING = re.compile(r"(?:^|[,;\s])handling\s*=\s*\"?(strict|lenient)\b", re.IGNORECASE)
+_FORM = "application/x-www-form-urlencoded"
 _REMEMBERED = 500
 _NOTHING_IN_PARTICULAR = Capability({ALL: ALL})
 
@@ -38,6 +46,58 @@ _TIMEDELTA = re.compile(
     r"((?P<days>[0-9]{1,6}) days?, )?"
     r"(?P<hours>[0-9]{1,2}):(?P<minutes>[0-9]{2}):(?P<seconds>[0-9]{2}(\.[0-9]{1,6})?)"
 )
+
+
+async def received_body(request: web.Request) -> bytes:
+    """The body of `request`, of 128 KiB at most.
+
+    Raises BadRequest when it did not arrive whole, and TooLarge when it is longer.
+    """
+    received = bytearray()
+    try:
+        if (request.content_length or 0) > MAX_BODY:
+            raise _too_large()
+        if request.content.at_eof():  # a middleware has read it already
+            received += await request.read()
+        else:
+            async for chunk in request.content.iter_any():
+                received += chunk
+                if len(received) > MAX_BODY:
+                    break
+    except web.HTTPRequestEntityTooLarge:
+        raise _too_large() from None
+    except (ClientPayloadError, HttpProcessingError, web.RequestPayloadError):
+        raise BadRequest("the body did not arrive whole, or is not encoded as its headers say") from None
+    if len(received) > MAX_BODY:
+        raise _too_large()
+    return bytes(received)
+
+
+def read_auth_request(request: web.Request, body: bytes) -> AuthRequest:
+    """Read query, `body` and headers of `request`. A param in the body replaces the same in the query.
+
+    Raises BadRequest when something is malformed.
+    """
+    params = read_query(request.rel_url)
+    if body:
+        params |= _in_body(request.headers.get(hdrs.CONTENT_TYPE, ""), body)
+    auth = AuthRequest(request, sent=params)
+    headers = request.headers
+    if _CAPABILITY_HEADER in headers and last(params, "capability") in ABSENT:
+        params = params | {"capability": [_header_capability(headers[_CAPABILITY_HEADER])]}
+    auth.requested = read_capability(params)
+    if "drop" in params:
+        auth.drop = read_drop(params)
+    if auth.drop and (both := sorted(set(auth.drop) & set(auth.requested))):
+        raise BadRequest(f"{both[0][:100]!r} is requested and dropped in one request; send one of the two")
+    if "ttl" in params:
+        auth.ttl = read_ttl(params, seconds=_counts_in_seconds(params, headers))
+    auth.requested_client_id = read_client_id(params, headers.get(_CLIENT_ID_HEADER))
+    if (prefer := headers.get(_PREFER)) and (match := _HANDLING.search(prefer)):
+        auth.strict = match[1].lower() == "strict"
+    if accept := headers.get(hdrs.ACCEPT):
+        auth.wants_jwt = "application/jwt" in accept and "application/json" not in accept
+    return auth
 
 
 def read_query(url: URL) -> Params:
@@ -114,7 +174,8 @@ def parse_capability(value: object) -> Capability:
     if isinstance(value, str):
         return _parsed(value) if len(value) <= _REMEMBERED else _parsed.__wrapped__(value)
     if isinstance(value, Mapping):
-        return _in_particular(Capability.parse(value))
+        requested = Capability.parse(value)
+        return NOTHING if requested == _NOTHING_IN_PARTICULAR else requested
     if value is None:
         return NOTHING
     raise InvalidCapability("capability must be a JSON object, or a string that contains one")
@@ -131,11 +192,8 @@ def _parsed(text: str) -> Capability:
             " it to authorize() as a token param"
         )
     literal = _python_literal(text) if text.startswith(("{'", '{"')) and "'" in text else None
-    return _in_particular(Capability.parse(text if literal is None else literal))
-
-
-def _in_particular(requested: Capability) -> Capability:
-    return NOTHING if requested == _NOTHING_IN_PARTICULAR else requested
+    requested = Capability.parse(text if literal is None else literal)
+    return NOTHING if "*" in text and requested == _NOTHING_IN_PARTICULAR else requested
 
 
 def _python_literal(text: str) -> dict[str, object] | None:
@@ -245,3 +303,37 @@ def _listed(value: object, name: str) -> Iterable[object]:
         except ValueError as error:
             raise BadRequest(f'{name} is not a JSON list such as ["chat:1","chat:2"]: {error}') from None
     return value if isinstance(value, list) else (value,)
+
+
+def _in_body(content_type: str, body: bytes) -> Params:
+    """The params in a POST body: a form or JSON, in UTF-8."""
+    kind, _, rest = content_type.partition(";")
+    kind = kind.strip().lower()
+    charset = re.search(r"charset\s*=\s*\"?([^\s\";]+)", rest, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise BadRequest(f"charset {charset[1][:50]!r} is not accepted; send UTF-8")
+    if kind == _FORM:
+        return read_form(body)
+    if kind == "application/json":
+        return read_json(body)
+    raise BadRequest(f"a body of type {kind[:100]!r} is not accepted; send {_FORM} or application/json")
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(f"the body is over {MAX_BODY} bytes; request fewer resources at once")
+
+
+def _header_capability(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("Ably-Capability is not percent-encoded UTF-8") from None
+
+
+def _counts_in_seconds(params: Params, headers: Mapping[str, str]) -> bool:
+    """Whether the SDK sends `ttl` in seconds: ably-ruby, and ably-cocoa, which also sends `format` on GET."""
+    agent = headers.get("Ably-Agent") or headers.get(hdrs.USER_AGENT, "")
+    return agent.startswith(("Ruby", "ably-ruby", "ably-cocoa")) or last(params, "format") in (
+        "json",
+        "msgpack",
+    )

@@ -15,17 +15,18 @@ class MemoryStore(CapabilityStore):
 
     async def load(self, auth: AuthRequest) -> Capability:
         """What was granted to the client. What was granted under an older key moves to the newest."""
-        return NOTHING if auth.client_id is None else self._replace(auth, NOTHING, ())
+        return NOTHING if auth.client_id is None else self._replace(auth, auth.client_id, NOTHING, ())
 
     async def change(
         self, auth: AuthRequest, *, add: Capability = NOTHING, release: tuple[str, ...] = ()
     ) -> Capability:
         """Release and add."""
-        return self._replace(auth, add, release)
+        return self._replace(auth, required_client_id(auth), add, release)
 
-    def _replace(self, auth: AuthRequest, add: Capability, release: tuple[str, ...]) -> Capability:
-        client_id = required_client_id(auth)
-        places = [(key.name, client_id) for key in auth.keys]
+    def _replace(
+        self, auth: AuthRequest, client_id: str, add: Capability, release: tuple[str, ...]
+    ) -> Capability:
+        places = [(name, client_id) for name in auth.keys.names]
         granted = NOTHING
         for place in places:
             granted |= self._granted.get(place, NOTHING)

@@ -74,10 +74,9 @@ class RedisStore(CapabilityStore):
     ) -> tuple[Capability, bool]:
         """What is granted after the change, and whether Redis refused a release that cannot be expressed."""
         # The key names the app, not the API key, so that all grants stay in one place when keys rotate.
-        place = f"{self.prefix}{auth.key.app_id}:{required_client_id(auth)}"
-        arguments: list[str | int] = [self.ttl // timedelta(milliseconds=1), len(auth.keys)]
-        arguments += [key.name for key in auth.keys]
-        arguments.append(len(add))
+        place = f"{self.prefix}{auth.keys.newest.app_id}:{required_client_id(auth)}"
+        names = auth.keys.names
+        arguments: list[str | int] = [self.ttl // timedelta(milliseconds=1), len(names), *names, len(add)]
         for resource, operations in add.items():
             arguments += (resource, strict_json.dumps(sorted(operations)))
         answer = await self._evaluate(place, *arguments, *release)

@@ -50,7 +50,7 @@ class SessionStore(CapabilityStore):
         key = auth.keys.get(entry.key_name)
         if key is None:
             return NOTHING
-        if key is not auth.key and entry.granted:  # the keys were rotated
+        if key is not auth.keys.newest and entry.granted:  # the keys were rotated
             session = await _session(auth)
             session[self.name] = _members(auth, entry.granted)
         return entry.granted
@@ -177,7 +177,7 @@ def _is_in_cookie(storage: aiohttp_session.AbstractStorage) -> bool:
 
 
 def _members(auth: AuthRequest, granted: Capability) -> dict[str, object]:
-    return {"client": auth.client_id, "key": auth.key.name, "capability": granted.to_dict()}
+    return {"client": auth.client_id, "key": auth.keys.newest.name, "capability": granted.to_dict()}
 
 
 def _request(auth: AuthRequest) -> web.Request:

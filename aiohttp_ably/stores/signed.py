@@ -123,7 +123,9 @@ class SignedStore(ClientKeptStore):
 
     def write(self, auth: AuthRequest, granted: Capability, issued: int) -> Grant:
         """Sign `granted`, and send it in the header or the cookie."""
-        text, grant = self.grants.sign(auth.client_id, auth.key.name, granted, now=auth.now, issued=issued)
+        text, grant = self.grants.sign(
+            auth.client_id, auth.keys.newest.name, granted, now=auth.now, issued=issued
+        )
         if GRANT_HEADER in auth.headers:
             if len(text) > _HEADER_LIMIT:
                 raise too_long("a header", len(text), _HEADER_LIMIT)
