@@ -31,7 +31,16 @@ DOCUMENTED = [
     "aiohttp_ably",
     *(
         f"aiohttp_ably.{name}"
-        for name in "capability client emulator errors pytest_plugin stores testing tokens".split()
+        for name in [
+            "capability",
+            "client",
+            "emulator",
+            "errors",
+            "pytest_plugin",
+            "stores",
+            "testing",
+            "tokens",
+        ]
     ),
 ]
 _FENCE = re.compile(r"^```([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -225,6 +234,19 @@ def test_every_public_name_of_a_documented_module_is_in_the_reference(module: st
     for name in importlib.import_module(module).__all__:
         value = getattr(importlib.import_module(module), name)
         assert any(name == other and value is known for other, known in documented), f"{module}.{name}"
+
+
+def test_the_architecture_page_lists_the_imports_of_each_module() -> None:
+    package, found = ROOT / "aiohttp_ably", {}
+    for path in package.iterdir():
+        files = list(path.rglob("*.py")) if path.is_dir() else [path] if path.suffix == ".py" else []
+        code = "".join(file.read_text() for file in files)
+        dots = r"\.\." if path.is_dir() else r"\."
+        if files and path.stem != "__init__":
+            found[path.stem] = set(re.findall(rf"^ *from {dots}(\w+)", code, re.MULTILINE))
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE)
+    assert {module: set(re.findall(r"\w+", listed)) for module, listed in table} == found
 
 
 def test_every_clause_in_the_code_is_in_the_spec_page() -> None:
