@@ -26,7 +26,7 @@ from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.testing import client_options
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 DOCUMENTED = [
     "aiohttp_ably",
     *(
@@ -254,6 +254,14 @@ def test_every_clause_in_the_code_is_in_the_spec_page() -> None:
     code = "".join(path.read_text() for path in (ROOT / "aiohttp_ably").glob("*.py"))
     clauses = set(re.findall(r"\b(?:RSA|RSC|RTC)\d+[a-z]?", code))
     assert {clause for clause in clauses if clause not in page} == set()
+
+
+def test_pre_commit_runs_the_commands_of_make_check() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    commands = re.findall(r"\$\(BIN\)/(.*)", makefile.partition("\ncheck:")[2].partition("\n\n")[0])
+    hooks = re.findall(r"entry: \.venv/bin/(.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert commands
+    assert hooks == commands
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:
