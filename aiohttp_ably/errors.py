@@ -23,6 +23,21 @@ import json
 from collections.abc import Mapping
 from typing import ClassVar
 
+__all__ = [
+    "AuthError",
+    "BadRequest",
+    "CapabilityDenied",
+    "Forbidden",
+    "InvalidCapability",
+    "InvalidClientId",
+    "InvalidCredential",
+    "RevocationFailed",
+    "TooLarge",
+    "Unavailable",
+    "UnknownOperationWarning",
+    "UsageError",
+]
+
 HELP = "https://help.ably.io/error/"
 _HEADER_LIMIT = 512
 

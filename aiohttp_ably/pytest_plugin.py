@@ -21,6 +21,8 @@ import pytest
 if TYPE_CHECKING:
     from .emulator import Emulator
 
+__all__ = ["ably_emulator"]
+
 _F = TypeVar("_F", bound=Callable[..., object])
 
 

@@ -30,6 +30,8 @@ from .tokens import CAPABILITY_CLAIM, CLIENT_ID_CLAIM, verify_token_request
 if TYPE_CHECKING:
     from ably.realtime.realtime import AblyRealtime
 
+__all__ = ["TokenContent", "assert_allows", "client_options", "decode_token", "realtime_client"]
+
 _DEFAULT_TTL = 3_600_000
 
 

@@ -18,6 +18,15 @@ from .capability import Capability, strict_json
 from .errors import InvalidCapability, InvalidClientId, InvalidCredential, TooLarge
 from .keys import ApiKey, KeyRing
 
+__all__ = [
+    "JwtClaims",
+    "TokenRequest",
+    "sign_jwt",
+    "sign_token_request",
+    "verify_jwt",
+    "verify_token_request",
+]
+
 MAX_ANSWER = 128 * 1024
 """The longest answer that an Ably SDK reads, in bytes."""
 _MAX_CAPABILITY = MAX_ANSWER - 4096

@@ -26,7 +26,23 @@ from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.testing import client_options
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTED = [
+    "aiohttp_ably",
+    *(
+        f"aiohttp_ably.{name}"
+        for name in [
+            "capability",
+            "client",
+            "emulator",
+            "errors",
+            "pytest_plugin",
+            "stores",
+            "testing",
+            "tokens",
+        ]
+    ),
+]
 _FENCE = re.compile(r"^```([\w-]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -205,10 +221,32 @@ def test_a_page_names_commands_files_and_tests_that_are_there(page: Path) -> Non
         assert re.search(rf"def {test}\(", (ROOT / "tests" / file).read_text()), f"{file}::{test}"
 
 
-def test_every_public_name_is_in_the_reference() -> None:
+@pytest.mark.parametrize("module", DOCUMENTED)
+def test_every_public_name_of_a_documented_module_is_in_the_reference(module: str) -> None:
+    """A name that is the same object as a documented one of another module counts too."""
+    documented, current = [], ""
     reference = (ROOT / "docs" / "api.md").read_text()
-    documented = set(re.findall(r"auto\w+:: ([\w.]+)", reference))
-    assert documented >= set(aiohttp_ably.__all__)
+    for directive, name in re.findall(r"^\.\. ([\w:]+):: ([\w.]+)", reference, re.MULTILINE):
+        if directive == "currentmodule":
+            current = name
+        else:
+            documented.append((name, getattr(importlib.import_module(current), name)))
+    for name in importlib.import_module(module).__all__:
+        value = getattr(importlib.import_module(module), name)
+        assert any(name == other and value is known for other, known in documented), f"{module}.{name}"
+
+
+def test_the_architecture_page_lists_the_imports_of_each_module() -> None:
+    package, found = ROOT / "aiohttp_ably", {}
+    for path in package.iterdir():
+        files = list(path.rglob("*.py")) if path.is_dir() else [path] if path.suffix == ".py" else []
+        code = "".join(file.read_text() for file in files)
+        dots = r"\.\." if path.is_dir() else r"\."
+        if files and path.stem != "__init__":
+            found[path.stem] = set(re.findall(rf"^ *from {dots}(\w+)", code, re.MULTILINE))
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = re.findall(r"^\| `(\w+)` \|(.*)\|$", page, re.MULTILINE)
+    assert {module: set(re.findall(r"\w+", listed)) for module, listed in table} == found
 
 
 def test_every_clause_in_the_code_is_in_the_spec_page() -> None:
@@ -216,6 +254,14 @@ def test_every_clause_in_the_code_is_in_the_spec_page() -> None:
     code = "".join(path.read_text() for path in (ROOT / "aiohttp_ably").glob("*.py"))
     clauses = set(re.findall(r"\b(?:RSA|RSC|RTC)\d+[a-z]?", code))
     assert {clause for clause in clauses if clause not in page} == set()
+
+
+def test_pre_commit_runs_the_commands_of_make_check() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    commands = re.findall(r"\$\(BIN\)/(.*)", makefile.partition("\ncheck:")[2].partition("\n\n")[0])
+    hooks = re.findall(r"entry: \.venv/bin/(.*)", (ROOT / ".pre-commit-config.yaml").read_text())
+    assert commands
+    assert hooks == commands
 
 
 def test_the_docs_build_without_a_warning(tmp_path: Path) -> None:

@@ -10,3 +10,5 @@ from .operations import OPERATIONS as OPERATIONS
 from .operations import suggestion as suggestion
 from .resources import is_plain as is_plain
 from .resources import without_params as without_params
+
+__all__ = ["MAX_RESOURCES", "NOTHING", "OPERATIONS", "Capability", "CapabilityLike", "Operations"]

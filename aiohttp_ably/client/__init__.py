@@ -3,3 +3,5 @@
 from .answers import AuthServerError as AuthServerError
 from .reauthorizer import Reauthorizer as Reauthorizer
 from .token_source import ReauthorizerEvent as ReauthorizerEvent
+
+__all__ = ["AuthServerError", "Reauthorizer", "ReauthorizerEvent"]

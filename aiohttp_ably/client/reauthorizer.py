@@ -35,29 +35,21 @@ _ENDED = ("closing", "closed", "failed")
 class Reauthorizer:
     """Gets the tokens of one Ably client, and changes its capability while it is connected.
 
-    `url`: the absolute URL of the auth route.
-
-    `params`: sent with every auth request. Default: no params.
-
-    `headers`: HTTP headers of every auth request, or a function that returns them, for example with the
-    current bearer token. ably-python does not see them. Default: no headers.
-
-    `list`: True keeps the client's list of granted capabilities here, and sends all of it with every auth
-    request, which the strategy ClientStored needs. Default: False, only what is new is sent.
-
-    `storage`: a mapping of str to str that keeps the list and the grant, so that a later process can use
-    them. Default: both are lost with this object.
-
-    `grant`: how a signed grant is kept and sent. `"cookie"`, the default, is a cookie of `session`;
-    `"header"` is the header Ably-Grant; `"token"` sends the last JWT as the grant, for a JWTCarrier.
-
-    `session`: the aiohttp.ClientSession that sends the requests, with its cookies; `close` leaves it open.
-    Default: a session of its own, which `close` closes.
-
-    `timeout`: seconds that the auth server has to answer. After them a call fails with code 50300.
-    Default: 10.
-
-    `on_event`: called with each ReauthorizerEvent. It must not raise. Default: events are not reported.
+    Args:
+        url: the absolute URL of the auth route.
+        params: sent with every auth request; by default none.
+        headers: HTTP headers of every auth request, or a function that returns them, for example with the
+            current bearer token; by default none. ably-python does not see them.
+        list: True keeps the client's list of granted capabilities here, and sends all of it with every auth
+            request, which the strategy ClientStored needs. By default only what is new is sent.
+        storage: a mapping of str to str that keeps the list and the grant, so that a later process can use
+            them. By default both are lost with this object.
+        grant: how a signed grant is kept and sent. `"cookie"`, the default, is a cookie of `session`;
+            `"header"` is the header Ably-Grant; `"token"` sends the last JWT as the grant, for a JWTStore.
+        session: the aiohttp.ClientSession that sends the requests, with its cookies; `close` leaves it open.
+            By default a session of its own, which `close` closes.
+        timeout: seconds that the auth server has to answer. After them a call fails with code 50300.
+        on_event: called with each ReauthorizerEvent. It must not raise. By default events are not reported.
     """
 
     def __init__(

@@ -30,6 +30,8 @@ _MAX_BODY = 2 * 1024 * 1024
 class Emulator:
     """A local emulator of Ably: REST and realtime on one port, everything in memory.
 
+    For example::
+
         async with Emulator() as emulator:
             setup(app, key=emulator.key, ...)
             # SDKs: endpoint=emulator.host, port=emulator.port, tls=False

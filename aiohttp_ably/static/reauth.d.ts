@@ -38,7 +38,7 @@ export interface ReauthorizerOptions {
   storage?: Pick<Storage, "getItem" | "setItem"> | null;
   /**
    * How a signed grant is kept and sent: "cookie", the default, is a cookie of the browser; "header" is the header
-   * Ably-Grant, for clients without cookies; "token" sends the last JWT as the grant, for a JWTCarrier.
+   * Ably-Grant, for clients without cookies; "token" sends the last JWT as the grant, for a JWTStore.
    */
   grant?: "cookie" | "header" | "token";
   /** Milliseconds that the auth server has to answer. After them a call fails with code 50300. Default: 10000. */

@@ -8,3 +8,14 @@ from .session import SessionStore as SessionStore
 from .signed import SignedStore as SignedStore
 from .signed_grant import Grant as Grant
 from .signed_grant import SignedGrants as SignedGrants
+
+__all__ = [
+    "CapabilityStore",
+    "Grant",
+    "JWTStore",
+    "MemoryStore",
+    "RedisStore",
+    "SessionStore",
+    "SignedGrants",
+    "SignedStore",
+]
