@@ -1,4 +1,4 @@
-"""`python -m examples`: the chat, with the emulator for Ably unless ABLY_API_KEY is set."""
+"""Run the chat: with the Ably key in ABLY_API_KEY, else with a local emulator of Ably."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chat until it is interrupted."""
+    """Run the chat until Ctrl+C; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=3600,
         metavar="SECONDS",
-        help="life of a token (%(default)s); with 20, say, one can watch it being renewed",
+        help="lifetime of a token (%(default)s); with 20 you can watch the renewals",
     )
     return parser
 
