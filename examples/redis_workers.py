@@ -35,8 +35,7 @@ async def current_user(request: web.Request) -> str | None:
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
     """Sign in by name. A real app checks a password too."""
-    session, form = await aiohttp_session.new_session(request), await request.post()
-    session["user"] = form["user"]
+    (await aiohttp_session.new_session(request))["user"] = (await request.post())["user"]
     return web.json_response({})
 
 
