@@ -42,7 +42,7 @@ async def _serve(port: int, ttl: timedelta) -> None:
         await web.TCPSite(runner, HOST, port).start()
         port = runner.addresses[0][1]
         print(f"The chat is at    http://{HOST}:{port}")
-        print(f"A second person:  http://localhost:{port}   (the same chat; the browser keeps them apart)")
+        print(f"A second person:  http://localhost:{port}   (the same chat, with separate cookies)")
         print(f"Ably:             {'the real one' if isinstance(ably, str) else f'an emulator, {ably.url}'}")
         print("Ctrl+C ends it.", flush=True)
         await asyncio.Event().wait()

@@ -47,7 +47,7 @@ async def login(request: web.Request) -> web.Response:
 async def join(request: web.Request) -> web.Response:
     """Grant a room to an invited client. The response tells it to reauthorize."""
     auth, name = get_auth(request), request.match_info["room"]
-    if await auth.identify() not in INVITED.get(name, ()):  # "*" is no room, so it is never granted
+    if await auth.identify() not in INVITED.get(name, ()):  # never grants "*": it is not a room
         raise web.HTTPForbidden(text=f"you are not invited to {name}")
     return web.json_response((await auth.grant({f"room:{name}": ["publish", "subscribe"]})).to_dict())
 
