@@ -1,1 +1,1 @@
-"""How fast it is: `make bench`."""
+"""Benchmarks and load tests. `make bench` runs the comparison of servers."""

@@ -1,10 +1,10 @@
-"""`make bench`: how many tokens a second, ours beside those of handlers written by hand and of others.
+"""Compare the throughput of auth endpoints: aiohttp-ably, hand-written ones, and other frameworks.
 
-All apps of aiohttp run in one process, since two processes that do the same differ by more than some of the
-figures: by where their memory happens to lie. For the same reason each round starts its own. Others have
-processes of their own. All are loaded one after another, a second at a time; a figure is the median of the
-rounds, and a ratio the median of those within a round, so that what else the machine does weighs on both
-sides. The servers have one core and the load another, where there are two.
+All aiohttp apps run in one process. Two equal processes can differ by some per cent, because their memory is
+laid out differently. For the same reason each round starts new processes. The other frameworks have their own
+processes. The load goes to one server after another, for a quarter of a second each. A figure is the median
+of the rounds. A ratio is the median of the ratios within each round, so that other load on the machine
+affects both sides. On two cores or more, the servers use one core and the load another.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 from .load import load, pin
-from .servers import ASKED, KEY, SERVERS, rooms
+from .servers import KEY, REQUESTED, SERVERS, rooms
 
 HERE = Path(__file__).parent
 SLICE = 0.25
-"""For how many seconds each is loaded in its turn: neighbours on a shared machine come and go in seconds."""
+"""Seconds of load for a server in its turn: short, because the other load on a machine changes."""
 WARM_UP = 4  # slices
-ASK = f"/auth?clientId=alice&capability={quote(json.dumps(ASKED))}"
+PATH = f"/auth?clientId=alice&capability={quote(json.dumps(REQUESTED))}"
 
 
 class Server(NamedTuple):
@@ -42,7 +42,7 @@ class Server(NamedTuple):
     pid: int
 
     def cpu_seconds(self) -> float:
-        """What it has used of its core so far; 0 where the system does not say."""
+        """CPU time that the process has used so far; 0 where the system has no /proc."""
         try:
             fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         except FileNotFoundError:
@@ -51,65 +51,74 @@ class Server(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Requests a second, and microseconds of the server's time for one."""
+    """Requests per second, and the CPU time of the server for one request in microseconds."""
 
     rate: float
     cost: float
 
 
 class Case(NamedTuple):
-    """One row. `holding` is how many channels the client has before; `target` a ratio to the row `of`."""
+    """One row of the results.
+
+    Args:
+        label: the name of the row.
+        server: the name of the server in `benchmarks.servers`.
+        of: the server with which this one is compared.
+        target: the ratio of the two rates that should be reached.
+        granted: the number of channels that the client was granted before.
+        path: the path and query of the request.
+    """
 
     label: str
     server: str
     of: str | None = None
     target: float | None = None
-    holding: int = 0
-    path: str = ASK
+    granted: int = 0
+    path: str = PATH
 
 
 CASES = [
     Case("aiohttp, no-op middleware, constant body", "floor"),
     Case("aiohttp, constant body", "floor-bare"),
-    Case("by hand", "by-hand"),
-    Case("by hand, encrypted session", "by-hand-session", holding=1),
-    Case("ServerDetermined, one list for all", "determined-for-all", "by-hand", 1.2),
-    Case("ServerDetermined, a list for each request", "determined", "by-hand", 1.2),
-    Case("ServerDetermined, JWT", "determined-jwt", "by-hand"),
-    Case("ServerDetermined, TokenDetails from Ably's emulator", "determined-details", "by-hand"),
-    Case("ServerStored in memory", "stored-memory", "by-hand", holding=1),
-    Case("ServerStored, encrypted session", "stored-session", "by-hand-session", 1.5, holding=1),
+    Case("hand-written endpoint", "hand-written"),
+    Case("hand-written endpoint, encrypted session", "hand-written-session", granted=1),
+    Case("ServerDetermined, one list for all", "determined-for-all", "hand-written", 1.2),
+    Case("ServerDetermined, a list for each request", "determined", "hand-written", 1.2),
+    Case("ServerDetermined, JWT", "determined-jwt", "hand-written"),
+    Case("ServerDetermined, TokenDetails from Ably's emulator", "determined-details", "hand-written"),
+    Case("ServerStored in memory", "stored-memory", "hand-written", granted=1),
+    Case("ServerStored, encrypted session", "stored-session", "hand-written-session", 1.5, granted=1),
     Case(
         "ServerStored, encrypted session that identify reads too",
         "stored-session-read",
-        "by-hand-session",
-        holding=1,
+        "hand-written-session",
+        granted=1,
     ),
-    Case("ServerStored, Redis", "stored-redis", "by-hand-session", holding=1),
-    Case("ClientStored", "client-stored", "by-hand"),
-    Case("ClientSigned, 1 channel", "signed", "by-hand", holding=1),
-    Case("ClientSigned, 20 channels", "signed", "by-hand", 0.9, holding=20),
-    Case("ClientSigned, 20 channels, encrypted", "signed-encrypted", "by-hand", holding=20),
-    Case("ClientSigned, 20 channels, JWT", "signed-jwt", "by-hand", holding=20),
+    Case("ServerStored, Redis", "stored-redis", "hand-written-session", granted=1),
+    Case("ClientStored", "client-stored", "hand-written"),
+    Case("ClientSigned, 1 channel", "signed", "hand-written", granted=1),
+    Case("ClientSigned, 20 channels", "signed", "hand-written", 0.9, granted=20),
+    Case("ClientSigned, 20 channels, encrypted", "signed-encrypted", "hand-written", granted=20),
+    Case("ClientSigned, 20 channels, JWT", "signed-jwt", "hand-written", granted=20),
     Case("an unrelated route, no-op middleware", "floor", path="/other"),
-    Case("an unrelated route, ours", "determined", "floor", 0.97, path="/other"),
-    Case("FastAPI and ably on uvicorn", "fastapi", "by-hand"),
-    Case("Fastify and ably-js on Node.js", "fastify", "by-hand"),
+    Case("an unrelated route, aiohttp-ably", "determined", "floor", 0.97, path="/other"),
+    Case("FastAPI and ably on uvicorn", "fastapi", "hand-written"),
+    Case("Fastify and ably-js on Node.js", "fastify", "hand-written"),
 ]
 
 
 def chosen(only: Sequence[str]) -> list[Case]:
-    """The rows whose label has one of `only` in it; all where there are none."""
+    """The rows whose label contains one of `only`; all rows when `only` is empty."""
     return [case for case in CASES if not only or any(one in case.label for one in only)]
 
 
 def reference(case: Case, cases: Iterable[Case]) -> Case | None:
-    """The one of `cases` that `case` is compared with."""
+    """The row with which `case` is compared; None when it is not one of `cases`."""
     return next((one for one in cases if (one.server, one.path) == (case.of, case.path)), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and print a table and a chart in Markdown."""
+    """Measure, and print a table and a chart in Markdown; returns the exit status."""
     options = _parser().parse_args(arguments)
     cases = chosen(options.only)
     rounds = []
@@ -148,7 +157,7 @@ def _together(parts: list[Figure]) -> Figure:
 
 
 def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
-    """The servers of `cases` by name; one whose other half is not installed is left out."""
+    """Start the servers of `cases`; returns them by name. A server that is not installed is omitted."""
     environment = {**os.environ, "BENCH_KEY": KEY}
     python = [sys.executable, "-m"]
     wanted = dict.fromkeys(case.server for case in cases)
@@ -165,7 +174,7 @@ def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
             redis = start(["redis"], [*python, "benchmarks.redis"], core=1)["redis"]
             environment["BENCH_REDIS_PORT"] = str(redis.port)
         else:
-            print("redis-server is not installed: left out", file=sys.stderr)
+            print("redis-server is not installed: its row is omitted", file=sys.stderr)
             del wanted["stored-redis"]
     if "fastapi" in wanted:
         servers |= start(["fastapi"], [*python, "benchmarks.fastapi_app"])
@@ -174,7 +183,7 @@ def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
         if node and (HERE / "node_modules" / "fastify").exists():
             servers |= start(["fastify"], [node, str(HERE / "fastify.mjs")])
         else:
-            print("Node.js or the npm packages are not installed: Fastify is left out", file=sys.stderr)
+            print("Node.js or its packages are not installed: the Fastify row is omitted", file=sys.stderr)
     if names := [name for name in wanted if name in SERVERS]:
         servers |= start(names, [*python, "benchmarks.servers", *names])
     return servers
@@ -184,7 +193,7 @@ def _start(stack: ExitStack, cases: list[Case]) -> dict[str, Server]:
 def _process(
     names: list[str], command: list[str], environment: dict[str, str], *, core: int
 ) -> Iterator[dict[str, Server]]:
-    """A process of servers; what it prints first are their ports."""
+    """Run a process with the servers `names`. Its first line of output has their ports."""
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -202,12 +211,12 @@ def _process(
 
 
 def prepare(port: int, case: Case) -> dict[str, str]:
-    """What the client sends that holds its channels already: the cookie or the grant it was given."""
-    if not case.holding:
+    """The headers of a client that was granted its channels before: its cookies or its grant."""
+    if not case.granted:
         return {}
-    ask = quote(json.dumps(rooms(case.holding).to_dict()))
+    capability = quote(json.dumps(rooms(case.granted).to_dict()))
     first = {"Ably-Grant": ""} if case.server == "signed-jwt" else {}
-    request = Request(f"http://127.0.0.1:{port}/auth?capability={ask}", headers=first)
+    request = Request(f"http://127.0.0.1:{port}/auth?capability={capability}", headers=first)
     with urlopen(request) as response:
         members = json.loads(response.read())
         set_cookies = response.headers.get_all("Set-Cookie", [])
@@ -227,9 +236,9 @@ def _report(figures: dict[Case, list[Figure]]) -> str:
         cells = [case.label, f"{rate:,.0f}", f"{min(rates):,.0f} to {max(rates):,.0f}", f"{cost:,.0f}"]
         if other := reference(case, medians):
             pairs = list(zip(figures[case], figures[other], strict=True))
-            ratio = statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
+            ratio = statistics.median(own.rate / compared.rate for own, compared in pairs)
             by_cost = statistics.median(
-                theirs.cost / ours.cost if ours.cost else 0.0 for ours, theirs in pairs
+                compared.cost / own.cost if own.cost else 0.0 for own, compared in pairs
             )
             cells += [f"{ratio:.2f}", f"{by_cost:.2f}", other.label]
             if case.target:
@@ -250,10 +259,12 @@ def _median(figures: list[Figure]) -> Figure:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is loaded (%(default)s)")
-    parser.add_argument("--seconds", type=int, default=4, help="and for how many seconds (%(default)s)")
-    parser.add_argument("--only", nargs="*", default=[], help="only rows whose label has one of these in it")
-    parser.add_argument("--output", type=Path, help="a file for the Markdown too")
+    parser.add_argument("--rounds", type=int, default=5, help="the number of rounds (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=int, default=4, help="the load on each server in a round, in seconds (%(default)s)"
+    )
+    parser.add_argument("--only", nargs="*", default=[], help="only rows whose label contains one of these")
+    parser.add_argument("--output", type=Path, help="a file to which the Markdown is also written")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The emulator for a benchmark. It prints its port, and runs until it is terminated."""
+"""An emulator of Ably for a benchmark. Prints its port, and serves until it is terminated."""
 
 from __future__ import annotations
 

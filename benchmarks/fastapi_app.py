@@ -1,4 +1,4 @@
-"""To compare with: FastAPI and ably on uvicorn. Prints its port, and serves until it is ended."""
+"""For comparison: FastAPI and ably-python on uvicorn. Prints its port, and serves until it is terminated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-// To compare with: Fastify and ably-js. Prints its port, and serves until it is ended.
+// For comparison: Fastify and ably-js. Prints its port, and serves until it is terminated.
 import Ably from "ably";
 import Fastify from "fastify";
 

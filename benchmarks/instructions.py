@@ -1,8 +1,8 @@
-"""Instructions a request, counted by valgrind: `python -m benchmarks.instructions`.
+"""Count the CPU instructions for one request with valgrind: `python -m benchmarks.instructions`.
 
-Requests a second say how fast a machine is just now. This says how much there is to do: the figures are the
-same each time, to a part in a thousand, so they tell whether a change of some lines was one for the better.
-The kernel's part is not in them, nor what a processor waits for memory.
+Requests per second depend on the machine and its other load. The number of instructions differs by 0.1 % at
+most between two runs, so it shows the effect of a small change. It includes neither the work of the kernel
+nor the time that a processor waits for memory.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from .servers import SERVERS
 
 FEW, MANY = 200, 1200
 PAUSE = 0.005
-"""Seconds after an answer: a server that finds the next request there does other work than one that waits."""
+"""Seconds between a response and the next request, so that the server always waits for a request."""
 _COUNTED = re.compile(r"I\s+refs:\s+([0-9,]+)")
-_NEEDS_MORE = {"determined-details", "stored-redis"}
+_NEEDS_ANOTHER_PROCESS = {"determined-details", "stored-redis"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Count, and print a table in Markdown."""
+    """Count, and print a table in Markdown; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.instructions", description=__doc__)
-    parser.add_argument("--only", nargs="*", default=[], help="only rows whose label has one of these in it")
+    parser.add_argument("--only", nargs="*", default=[], help="only rows whose label contains one of these")
     options = parser.parse_args(arguments)
     if not shutil.which("valgrind"):
         print("valgrind is not installed", file=sys.stderr)
         return 1
-    able = SERVERS.keys() - _NEEDS_MORE
-    cases = [case for case in chosen(options.only) if case.server in able]
+    servers = SERVERS.keys() - _NEEDS_ANOTHER_PROCESS
+    cases = [case for case in chosen(options.only) if case.server in servers]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = dict(zip(cases, pool.map(_each, cases), strict=True))
     print("| | instructions | ratio | to |", "|---|---|---|---|", sep="\n")
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _each(case: Case) -> float:
-    """Instructions for one of many requests; what a server needs to start is in both counts."""
+    """Instructions for one request. Both counts contain the start of the server, so it cancels out."""
     return (_count(case, MANY) - _count(case, FEW)) / (MANY - FEW)
 
 
@@ -74,9 +74,9 @@ def _count(case: Case, requests: int) -> int:
             answer.read()
             time.sleep(PAUSE)
         process.terminate()
-        _, said = process.communicate()
-    counted = _COUNTED.search(said)
-    assert counted, said
+        _, output = process.communicate()
+    counted = _COUNTED.search(output)
+    assert counted, output
     return int(counted[1].replace(",", ""))
 
 

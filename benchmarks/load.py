@@ -1,4 +1,4 @@
-"""Load for a server: wrk where it is installed, else a generator in Python."""
+"""Load for a server: from wrk when it is installed, else from Python."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ CONNECTIONS = 16
 
 
 def pin(core: int) -> None:
-    """Keep this process to a core, where there are several and the system can."""
+    """Run this process on one core only, where there are several and the system supports it."""
     if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1:
         os.sched_setaffinity(0, {core})
 
 
 class Load(NamedTuple):
-    """What was answered."""
+    """The number of responses, and their rate."""
 
     requests: int
     rate: float
-    """Requests a second."""
+    """Requests per second."""
 
 
 def load(port: int, path: str, headers: Mapping[str, str], seconds: float) -> Load:
-    """As many requests as are answered in that time; raises RuntimeError for an answer that is not 200."""
+    """Send requests for `seconds`, one after another on each connection.
+
+    Raises RuntimeError for a status other than 200.
+    """
     if wrk := shutil.which("wrk"):
         return _by_wrk(wrk, port, path, headers, seconds)
     return asyncio.run(_by_python(port, path, headers, seconds))
@@ -49,13 +52,13 @@ def _by_wrk(wrk: str, port: int, path: str, headers: Mapping[str, str], seconds:
         preexec_fn=lambda: pin(1),
     ) as run:
         try:
-            said, _ = run.communicate(timeout=seconds)
+            output, _ = run.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            run.send_signal(signal.SIGINT)  # it counts whole seconds only, and reports when it is interrupted
-            said, _ = run.communicate()
-    count, rate = re.search(r"(\d+) requests in", said), re.search(r"Requests/sec:\s+([\d.]+)", said)
-    if count is None or rate is None or "Non-2xx" in said or "Socket errors" in said:
-        raise RuntimeError(said)
+            run.send_signal(signal.SIGINT)  # wrk takes whole seconds only, but reports when it is interrupted
+            output, _ = run.communicate()
+    count, rate = re.search(r"(\d+) requests in", output), re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if count is None or rate is None or "Non-2xx" in output or "Socket errors" in output:
+        raise RuntimeError(output)
     return Load(int(count[1]), float(rate[1]))
 
 

@@ -1,4 +1,4 @@
-"""A redis-server for a benchmark. Prints its port, and serves until it is ended."""
+"""A redis-server for a benchmark. Prints its port, and serves until it is terminated."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The servers that are compared: `python -m benchmarks.servers <name>…` prints their ports and serves there.
+"""The compared servers: `python -m benchmarks.servers <name>…` serves them, and prints their ports.
 
-Each answers `GET /auth` with a token, and those of the library `GET /other` with a constant.
+Each answers `GET /auth` with a token. Those with aiohttp-ably also answer `GET /other` with a constant.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from aiohttp_ably import (
 KEY = os.environ.get("BENCH_KEY", "app.key:0123456789abcdefghijklmnopqrstuvwxyzABCDEF")
 SECRET = "a secret of the server, long enough"
 SESSION_SECRET = b"0123456789abcdef0123456789abcdef"
-ASKED = {"chat:1": ["publish", "subscribe"]}
+REQUESTED = {"chat:1": ["publish", "subscribe"]}
 BASE = {"lobby": ["subscribe"]}
-THE_LIST = {**ASKED, **BASE}
-# As long as the answers of the others.
+ALL = {**REQUESTED, **BASE}
+# As long as a TokenRequest.
 CONSTANT = json.dumps({"token": "x" * 225}).encode()
 
 rules = ChannelRules()
@@ -63,8 +63,8 @@ async def alice_by_session(request: web.Request) -> str:
     return "alice"
 
 
-async def her_list(auth: AuthRequest) -> dict[str, list[str]]:
-    return {**ASKED, **BASE}
+async def list_of_alice(auth: AuthRequest) -> dict[str, list[str]]:
+    return {**REQUESTED, **BASE}
 
 
 async def constant(request: web.Request) -> web.Response:
@@ -89,7 +89,7 @@ def floor_without_middleware() -> web.Application:
     return app
 
 
-def by_hand() -> web.Application:
+def hand_written() -> web.Application:
     ably = AblyRest(KEY)
 
     async def auth(request: web.Request) -> web.Response:
@@ -101,7 +101,7 @@ def by_hand() -> web.Application:
     return app
 
 
-def by_hand_with_session() -> web.Application:
+def hand_written_with_session() -> web.Application:
     ably = AblyRest(KEY)
 
     async def auth(request: web.Request) -> web.Response:
@@ -116,7 +116,7 @@ def by_hand_with_session() -> web.Application:
     return app
 
 
-def ours(strategy: Strategy, *, session: bool = False, **options: Any) -> web.Application:
+def with_plugin(strategy: Strategy, *, session: bool = False, **options: Any) -> web.Application:
     app = web.Application()
     if session:
         aiohttp_session.setup(app, EncryptedCookieStorage(SESSION_SECRET))
@@ -127,46 +127,46 @@ def ours(strategy: Strategy, *, session: bool = False, **options: Any) -> web.Ap
 
 
 def stored_in_session(**options: Any) -> web.Application:
-    return ours(ServerStored(rules, store=SessionStore(), base=BASE), session=True, **options)
+    return with_plugin(ServerStored(rules, store=SessionStore(), base=BASE), session=True, **options)
 
 
 def token_details() -> web.Application:
     emulator = {"endpoint": "127.0.0.1", "port": int(os.environ["BENCH_EMULATOR_PORT"]), "tls": False}
-    return ours(ServerDetermined(her_list), issuer=TokenDetailsIssuer(), client_options=emulator)
+    return with_plugin(ServerDetermined(list_of_alice), issuer=TokenDetailsIssuer(), client_options=emulator)
 
 
 def redis() -> web.Application:
     store = RedisStore(f"redis://127.0.0.1:{os.environ['BENCH_REDIS_PORT']}/0", ttl=timedelta(days=1))
-    return ours(ServerStored(rules, store=store, base=BASE))
+    return with_plugin(ServerStored(rules, store=store, base=BASE))
 
 
 SERVERS: dict[str, Callable[[], web.Application]] = {
     "floor": floor,
     "floor-bare": floor_without_middleware,
-    "by-hand": by_hand,
-    "by-hand-session": by_hand_with_session,
-    "determined": lambda: ours(ServerDetermined(her_list)),
-    "determined-for-all": lambda: ours(ServerDetermined(THE_LIST)),
-    "determined-jwt": lambda: ours(ServerDetermined(her_list), issuer=JWTIssuer()),
+    "hand-written": hand_written,
+    "hand-written-session": hand_written_with_session,
+    "determined": lambda: with_plugin(ServerDetermined(list_of_alice)),
+    "determined-for-all": lambda: with_plugin(ServerDetermined(ALL)),
+    "determined-jwt": lambda: with_plugin(ServerDetermined(list_of_alice), issuer=JWTIssuer()),
     "determined-details": token_details,
-    "stored-memory": lambda: ours(ServerStored(rules, store=MemoryStore(), base=BASE)),
+    "stored-memory": lambda: with_plugin(ServerStored(rules, store=MemoryStore(), base=BASE)),
     "stored-session": stored_in_session,
     "stored-session-read": lambda: stored_in_session(identify=alice_by_session),
     "stored-redis": redis,
-    "client-stored": lambda: ours(ClientStored(rules, base=BASE)),
-    "signed": lambda: ours(ClientSigned(rules, secret=SECRET, base=BASE)),
-    "signed-encrypted": lambda: ours(ClientSigned(rules, secret=SECRET, encrypt=True, base=BASE)),
-    "signed-jwt": lambda: ours(ClientSigned(rules, store=JWTStore(), base=BASE), issuer=JWTIssuer()),
+    "client-stored": lambda: with_plugin(ClientStored(rules, base=BASE)),
+    "signed": lambda: with_plugin(ClientSigned(rules, secret=SECRET, base=BASE)),
+    "signed-encrypted": lambda: with_plugin(ClientSigned(rules, secret=SECRET, encrypt=True, base=BASE)),
+    "signed-jwt": lambda: with_plugin(ClientSigned(rules, store=JWTStore(), base=BASE), issuer=JWTIssuer()),
 }
 
 
 def rooms(count: int) -> Capability:
-    """What a client holds that has `count` channels."""
-    return Capability({f"chat:{number}": ASKED["chat:1"] for number in range(1, count + 1)})
+    """The capability of a client that was granted `count` channels."""
+    return Capability({f"chat:{number}": REQUESTED["chat:1"] for number in range(1, count + 1)})
 
 
 async def serve(names: list[str]) -> None:
-    """Serve the apps of those names, each at a port of its own; the ports are printed in one line."""
+    """Serve the apps `names`, each on its own port, and print the ports in one line."""
     ports = []
     for name in names:
         runner = web.AppRunner(SERVERS[name](), access_log=None)

@@ -1,9 +1,10 @@
-"""A minute at full load: no error, and no memory that grows. The server has one core, the load another.
+"""A soak test: a minute of full load must cause no error and no growth of memory.
 
     python -m benchmarks.soak                       # --seconds 600 for a longer one
 
-Fifty clients of four kinds of server ask for rooms, renew, and drop rooms again, on connections kept
-alive. Needs redis-server. The exit status is 1 when an answer was an error, or when memory grew.
+Fifty clients request rooms, renew their tokens and release rooms. There are four kinds of server, and the
+connections stay open. The server uses one core and the load another. It needs redis-server. The exit status
+is 1 when a response was an error, or when memory grew.
 """
 
 from __future__ import annotations
@@ -42,22 +43,22 @@ from aiohttp_ably.capability import CapabilityLike
 
 from .load import CONNECTIONS, pin
 
-KEY = "soak.key:a-secret-for-nothing-but-this"
+KEY = "soak.key:the-secret-of-the-soak-test"
 PATHS = ("/redis", "/memory", "/signed", "/jwt")
 CLIENTS, ROOMS = 50, 20
 WARM_UP = 1 / 3
-"""The part of the time in which memory may still grow."""
+"""The first part of the time, in which memory may grow."""
 GROWTH = 0.02
-"""The part of it by which the server's memory may differ afterwards, from one third to the next."""
+"""The part by which memory may grow from the second third of the time to the last."""
 
 
 def make_app(redis_url: str) -> web.Application:
     """One app with a server of each kind."""
     strategies: dict[str, Strategy] = {
-        "/redis": ServerStored(_everything, store=RedisStore(redis_url)),
-        "/memory": ServerStored(_everything, store=MemoryStore()),
-        "/signed": ClientSigned(_everything, secret="a secret for nothing but this"),
-        "/jwt": ClientSigned(_everything, store=JWTStore()),
+        "/redis": ServerStored(_allow_all, store=RedisStore(redis_url)),
+        "/memory": ServerStored(_allow_all, store=MemoryStore()),
+        "/signed": ClientSigned(_allow_all, secret="the secret of the soak test"),
+        "/jwt": ClientSigned(_allow_all, store=JWTStore()),
     }
     app = web.Application()
     for path, strategy in strategies.items():
@@ -71,7 +72,7 @@ def make_app(redis_url: str) -> web.Application:
     return app
 
 
-async def _everything(auth: AuthRequest, requested: Capability) -> CapabilityLike:
+async def _allow_all(auth: AuthRequest, requested: Capability) -> CapabilityLike:
     return requested
 
 
@@ -81,7 +82,7 @@ def _user(request: web.Request) -> str | None:
 
 @dataclass
 class Load:
-    """What the load saw: how many answers of each status, how long some took, how much memory there was."""
+    """The load on a server, with its results: statuses, latencies in seconds, memory in megabytes."""
 
     port: int
     pid: int
@@ -91,7 +92,7 @@ class Load:
     memory: list[float] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Load the server on all connections, and look at its memory meanwhile."""
+        """Load the server on all connections, and measure its memory meanwhile."""
         end = time.perf_counter() + self.seconds
         connections = [asyncio.create_task(self._connection(end)) for _ in range(CONNECTIONS)]
         while time.perf_counter() < end:
@@ -114,15 +115,15 @@ class Load:
         writer.close()
         await writer.wait_closed()
 
-    def thirds(self) -> tuple[float, float]:
-        """Memory in megabytes after the warm-up: in the first half of the rest, and in the second."""
+    def median_memory(self) -> tuple[float, float]:
+        """The median memory in megabytes in the second third of the time, and in the last."""
         rest = self.memory[int(len(self.memory) * WARM_UP) :]
         half = len(rest) // 2
         return statistics.median(rest[:half]), statistics.median(rest[half:])
 
 
 def _request() -> bytes:
-    """Half of the requests renew, most of the others ask for a room, and some give one back."""
+    """A random request: half of them renew, a tenth release a room, the others request one."""
     path, user, dice = random.choice(PATHS), random.randrange(CLIENTS), random.random()
     room = f"room:{random.randrange(ROOMS)}"
     query = ""
@@ -141,7 +142,7 @@ def resident(pid: int) -> float:
 
 @contextmanager
 def _process(*arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A process of this package that prints its port and serves."""
+    """Run a module of this package that prints its port and serves; yields the process and the port."""
     command = [sys.executable, "-m", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
     assert process.stdout is not None
@@ -162,7 +163,7 @@ async def _serve(redis_url: str) -> None:
 
 
 def soak(seconds: float) -> Load:
-    """Load a server of its own for a while."""
+    """Start a server with its Redis, and load it for `seconds`."""
     with (
         _process("benchmarks.redis") as (_, redis),
         _process("benchmarks.soak", "--serve", f"redis://127.0.0.1:{redis}/0") as (server, port),
@@ -176,10 +177,10 @@ def report(load: Load) -> int:
     """Print the figures; returns the exit status."""
     total = sum(load.statuses.values())
     quantiles = statistics.quantiles(load.latencies, n=100)
-    first, second = load.thirds()
+    first, second = load.median_memory()
     grown = second / first - 1
     errors = total - load.statuses[200]
-    print(f"{total:,} answers in {load.seconds:.0f} s: {total / load.seconds:,.0f} per second")
+    print(f"{total:,} responses in {load.seconds:.0f} s: {total / load.seconds:,.0f} per second")
     print(f"latency  median {quantiles[49] * 1000:.1f} ms, 99 % {quantiles[98] * 1000:.1f} ms")
     print(f"errors   {errors} {dict(load.statuses)}")
     print(
@@ -190,7 +191,7 @@ def report(load: Load) -> int:
 
 
 def main() -> int:
-    """Serve, or soak and report."""
+    """Run the soak test, or with --serve its server; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--serve", metavar="REDIS_URL", help=argparse.SUPPRESS)

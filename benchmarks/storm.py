@@ -1,9 +1,9 @@
-"""What a million clients do to the auth server: mass reconnects and outages, with and without jitter.
+"""Simulate the load of a million clients: mass reconnects and outages, with and without jitter.
 
     python -m benchmarks.storm                      # a minute; --clients 100000 is quicker
 
-Each client renews its token when Ably prompts it, 30 seconds before it expires. The lifetime is that of the default
-issuer. While the server is away a client tries again as SDKs do: every 15 to 30 seconds.
+Each client renews its token when Ably prompts it, 30 seconds before it expires. Tokens have the lifetime of
+the default issuer. During an outage a client tries again as SDKs do: every 15 to 30 seconds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from aiohttp_ably import AuthRequest, KeyRing, TokenRequestIssuer
 
 HOUR = 3600
 PROMPT = 30.0
-"""Seconds before the end of a token at which Ably asks for the next one."""
+"""Seconds before the expiry of a token at which Ably prompts the client to renew it."""
 RETRY = 15.0
-"""Seconds after which an SDK tries again, at first; and within which it is back after a mass disconnect."""
+"""Seconds after which an SDK tries again at first, and within which all are back after a mass disconnect."""
 SUSPENDED_AFTER, SUSPENDED_RETRY = 120.0, 30.0
 _AUTH = AuthRequest(client_id="client", keys=KeyRing(["app.key:secret"]))
 
 
 @dataclass(frozen=True)
 class Outage:
-    """When the server cannot be reached, in seconds from the beginning."""
+    """The time in which the server cannot be reached, in seconds from the start of the simulation."""
 
     start: int
     end: int
@@ -37,7 +37,7 @@ class Outage:
 def simulate(
     clients: int, *, jitter: float, spread: float, until: int, outage: Outage | None = None
 ) -> array[int]:
-    """Tokens issued in each second up to `until`, to clients that came first within `spread` seconds."""
+    """Tokens issued in each second up to `until`, to clients that first come within `spread` seconds."""
     issuer = TokenRequestIssuer(jitter=jitter)
     issued = array("i", bytes(4 * until))
     lifetime, uniform = issuer.lifetime, random.random
@@ -53,7 +53,7 @@ def simulate(
 
 
 def _back(failed: float, end: float) -> float:
-    """When a client that failed first at `failed` succeeds: with its first try after `end` (RTB1, RTN14)."""
+    """The time of the first retry after `end`, for a client that first failed at `failed` (RTB1, RTN14)."""
     now, tries = failed, 1
     while now < end:
         if now - failed < SUSPENDED_AFTER:
@@ -65,12 +65,12 @@ def _back(failed: float, end: float) -> float:
 
 
 def peak(issued: Sequence[int], first: int, last: int | None = None) -> int:
-    """The most in a second, from second `first` on."""
+    """The most tokens in one second, from second `first` on and before second `last`."""
     return max(issued[first:last])
 
 
 def chart(series: dict[str, Sequence[int]], *, step: int, width: int = 60) -> str:
-    """Bars of the busiest second in each `step` seconds, on a scale common to all of `series`."""
+    """A bar chart of the busiest second in each `step` seconds. All `series` have the same scale."""
     most = max(max(one) for one in series.values())
     lines = []
     for name, one in series.items():
@@ -84,14 +84,14 @@ def chart(series: dict[str, Sequence[int]], *, step: int, width: int = 60) -> st
 
 
 def mass_reconnect(clients: int) -> tuple[array[int], array[int]]:
-    """All clients come back at once, as after a deployment; three hours with jitter, and without."""
+    """Tokens per second in three hours after all clients reconnect at once: with jitter, and without."""
     jittered = simulate(clients, jitter=0.1, spread=RETRY, until=3 * HOUR)
     plain = simulate(clients, jitter=0, spread=RETRY, until=3 * HOUR)
     return jittered, plain
 
 
 def outages(clients: int, minutes: int) -> list[str]:
-    """A row for each jitter: the server away for `minutes`, in the midst of steady traffic."""
+    """A row with jitter and one without, for an outage of `minutes` during steady traffic."""
     rows = []
     start = 2 * HOUR
     end = start + 60 * minutes
@@ -108,7 +108,7 @@ def outages(clients: int, minutes: int) -> list[str]:
 
 
 def main() -> None:
-    """Simulate and print."""
+    """Run the simulation, and print its results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--clients", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)

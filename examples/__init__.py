@@ -1,1 +1,1 @@
-"""What the library looks like in use. `python -m examples` runs the chat."""
+"""Small apps that use aiohttp-ably. `python -m examples` runs the demo, a chat."""

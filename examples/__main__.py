@@ -1,4 +1,4 @@
-"""`python -m examples`: the chat, with the emulator for Ably unless ABLY_API_KEY is set."""
+"""Run the chat: with the Ably key in ABLY_API_KEY, else with a local emulator of Ably."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOST = "127.0.0.1"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the chat until it is interrupted."""
+    """Run the chat until Ctrl+C; returns the exit status."""
     options = _parser().parse_args(arguments)
     try:
         with contextlib.suppress(KeyboardInterrupt):
@@ -42,7 +42,7 @@ async def _serve(port: int, ttl: timedelta) -> None:
         await web.TCPSite(runner, HOST, port).start()
         port = runner.addresses[0][1]
         print(f"The chat is at    http://{HOST}:{port}")
-        print(f"A second person:  http://localhost:{port}   (the same chat; the browser keeps them apart)")
+        print(f"A second person:  http://localhost:{port}   (the same chat, with separate cookies)")
         print(f"Ably:             {'the real one' if isinstance(ably, str) else f'an emulator, {ably.url}'}")
         print("Ctrl+C ends it.", flush=True)
         await asyncio.Event().wait()
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=3600,
         metavar="SECONDS",
-        help="life of a token (%(default)s); with 20, say, one can watch it being renewed",
+        help="lifetime of a token (%(default)s); with 20 you can watch the renewals",
     )
     return parser
 

@@ -1,4 +1,4 @@
-"""Users and permissions by aiohttp-security: it says who is signed in, and what a rule allows.
+"""Identity and permissions from aiohttp-security: `identify` and a channel rule use its functions.
 
 Install:   pip install aiohttp-security
 Run it:    python -m examples.aiohttp_security_login
@@ -27,7 +27,7 @@ rules, routes = ChannelRules(), web.RouteTableDef()
 
 
 class Permissions(AbstractAuthorizationPolicy):
-    """What users may do; a real app asks its database."""
+    """The permissions of each user. A real app reads them from its database."""
 
     async def authorized_userid(self, identity: str) -> str | None:
         return identity if identity in PERMISSIONS else None
@@ -38,22 +38,26 @@ class Permissions(AbstractAuthorizationPolicy):
 
 @rules.channel("news:{place}")
 async def news(auth: AuthRequest, place: str) -> list[str]:
-    """Operations for permissions."""
+    """The operations for which the user has the permission."""
     assert auth.request is not None
-    needed = {"subscribe": "read", "publish": "write"}
-    return [what for what in needed if await aiohttp_security.permits(auth.request, needed[what], place)]
+    permissions = {"subscribe": "read", "publish": "write"}
+    return [
+        operation
+        for operation, permission in permissions.items()
+        if await aiohttp_security.permits(auth.request, permission, place)
+    ]
 
 
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
-    """Sign in by name; a real app asks for more."""
+    """Sign in by name. A real app checks a password too."""
     response = web.json_response({})
     await aiohttp_security.remember(request, response, str((await request.post())["user"]))
     return response
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(Fernet.generate_key())))
     aiohttp_security.setup(app, aiohttp_security.SessionIdentityPolicy(), Permissions())

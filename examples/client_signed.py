@@ -1,10 +1,11 @@
-"""Rooms behind a password, without accounts: it is checked once, then a signed cookie says what was opened.
+"""ClientSigned: rooms with a password, without accounts. The granted rooms are in a signed cookie.
 
 Run it:    python -m examples.client_signed
 A token:   curl -c jar -b jar -d channel=room:tea -d password=earl-grey http://127.0.0.1:8080/ably/auth
 Renew it:  curl -c jar -b jar http://127.0.0.1:8080/ably/auth
 Leave:     curl -c jar -b jar -d drop=room:tea http://127.0.0.1:8080/ably/auth
-The key with which grants are signed is random here; a real app keeps one, or grants end with the process.
+A password is checked once, not at each renewal. Set GRANT_SECRET: grants signed with a random secret are
+invalid after a restart.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SALT = os.urandom(16)
 
 
 def slow_hash(password: str) -> bytes:
-    """Slow on purpose, which is why it should not run with every renewal."""
+    """Hash a password, slowly on purpose. It should not run at each renewal."""
     return hashlib.scrypt(password.encode(), salt=SALT, n=2**12, r=8, p=1)
 
 
@@ -37,18 +38,19 @@ rules = ChannelRules()
 
 @rules.channel("room:{room}")
 async def room(auth: AuthRequest, room: str) -> list[str]:
-    """Everything, for who knows the password; asked only for rooms that the cookie does not name."""
-    given = slow_hash(str(auth.params.get("password", "")))
-    return ["publish", "subscribe"] if hmac.compare_digest(given, PASSWORDS.get(room, NO_ROOM)) else []
+    """Allow everything with the right password. Called only for rooms that are not in the cookie."""
+    password = slow_hash(str(auth.params.get("password", "")))
+    is_right = hmac.compare_digest(password, PASSWORDS.get(room, NO_ROOM))
+    return ["publish", "subscribe"] if is_right else []
 
 
 async def nobody(request: web.Request) -> str | None:
-    """There are no accounts, so everybody is anonymous."""
+    """There are no accounts, so every client is anonymous."""
     return None
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     aiohttp_ably.setup(
         app,

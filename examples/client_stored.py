@@ -1,10 +1,10 @@
-"""Documents whose sharing changes often: the client keeps its list, and all of it is checked every time.
+"""ClientStored: documents whose readers change often. The server checks the whole list for every token.
 
 Run it:    python -m examples.client_stored
 A token:   curl -H 'Authorization: Bearer bob-token' -d 'channel=doc:plan' -d 'channel=doc:menu' \
              http://127.0.0.1:8080/ably/auth
 Share it:  curl -H 'Authorization: Bearer alice-token' -X PUT http://127.0.0.1:8080/documents/plan/readers/bob
-The page's part: new Reauthorizer("/ably/auth", { list: true, storage: sessionStorage })
+In the page: new Reauthorizer("/ably/auth", { list: true, storage: sessionStorage })
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ rules = ChannelRules()
 
 @rules.channel("doc:{document}")
 async def document(auth: AuthRequest, document: str) -> list[str]:
-    """What a client may do with a document now; asked again with every token."""
+    """What the client may do with a document now. Called for every token."""
     if auth.client_id in EDITORS.get(document, ()):
         return ["publish", "subscribe", "presence", "history"]
     if auth.client_id in READERS.get(document, ()):
@@ -34,19 +34,19 @@ async def document(auth: AuthRequest, document: str) -> list[str]:
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Whose API token came with the request."""
+    """The user whose API token is in the request, None when there is none."""
     return USERS.get(request.headers.get("Authorization", ""))
 
 
-@requires("doc:{document}", "publish")  # asks the same rule
+@requires("doc:{document}", "publish")  # calls the same rule
 async def share(request: web.Request) -> web.Response:
-    """Let another read; who may edit may share."""
+    """Let another user read the document. Every editor may share it."""
     READERS[request.match_info["document"]].add(request.match_info["reader"])
     return web.json_response({})
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     aiohttp_ably.setup(
         app,

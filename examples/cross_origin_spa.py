@@ -1,8 +1,8 @@
-"""A single-page app on another origin than its API: CORS for the auth route, and a bearer token, no cookies.
+"""A single-page app on another origin than its API: CORS for the auth route, and a bearer token, no cookie.
 
 Run it:    python -m examples.cross_origin_spa
-Open it:   http://localhost:8080/#alice-token   (the page's origin; its API is at http://127.0.0.1:8080)
-Another:   curl -i -H 'Origin: https://evil.example' http://127.0.0.1:8080/ably/auth
+Open it:   http://localhost:8080/#alice-token   (the page; its API is at http://127.0.0.1:8080)
+Refused:   curl -i -H 'Origin: https://evil.example' http://127.0.0.1:8080/ably/auth
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ rules = ChannelRules()
 
 @rules.channel("wall:{town}")
 async def wall(auth: AuthRequest, town: str) -> list[str]:
-    """Everybody who is signed in may read and write."""
+    """Every signed-in user may read and write."""
     return ["publish", "subscribe"]
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Whose API token came with the request."""
+    """The user whose API token is in the request, None when there is none."""
     return USERS.get(request.headers.get("Authorization", ""))
 
 
 def make_app(key: str, client_options: ClientOptions = None, origin: str = ORIGIN) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     page = PAGE.replace("CLIENT_OPTIONS", json.dumps(dict(client_options or {})))
 
     async def index(request: web.Request) -> web.Response:

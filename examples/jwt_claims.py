@@ -1,10 +1,10 @@
-"""JWTs in place of TokenRequests: claims that receivers see, a limit on rates, and teams signed out at once.
+"""JWTIssuer: a claim that receivers see, a rate limit, and the revocation of a whole team.
 
 Run it:    python -m examples.jwt_claims
 A token:   curl -H 'Authorization: Bearer alice-token' http://127.0.0.1:8080/ably/auth
 Bare:      curl -H 'Authorization: Bearer alice-token' -H 'Accept: application/jwt' http://127.0.0.1:8080/ably/auth
-Sign out:  curl -H 'Authorization: Bearer alice-token' -X DELETE http://127.0.0.1:8080/teams/red
-The last needs a key with revocable tokens at Ably.
+Revoke:    curl -H 'Authorization: Bearer alice-token' -X DELETE http://127.0.0.1:8080/teams/red
+At Ably, the last command needs a key with revocable tokens.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ ABLY = web.AppKey("ably", AblyAuth)
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Whose API token came with the request."""
+    """The user whose API token is in the request, None when there is none."""
     return USERS.get(request.headers.get("Authorization", ""))
 
 
 async def team_of(auth: AuthRequest) -> dict[str, list[str]]:
-    """A client has the channel of its team; captains may clear its history too."""
+    """The channel of the client's team. Captains may delete its messages too."""
     captain = ["message-delete-any"] if auth.client_id in CAPTAINS else []
     return {f"team:{TEAM[str(auth.client_id)]}": ["publish", "subscribe", *captain]}
 
 
 def claims(auth: AuthRequest) -> dict[str, object]:
-    """Claims of Ably's: the first comes with each message of this client, the second limits how many."""
+    """Two claims that Ably reads: one comes with each message of the client, one limits their rate."""
     role = "captain" if auth.client_id in CAPTAINS else "player"
     return {"ably.channel.team:*": role, "ably.limits.publish.perAttachment.maxRate.team:*": 5}
 
 
 @requires("team:{team}", "message-delete-any")
-async def sign_out_team(request: web.Request) -> web.Response:
-    """End the tokens and connections of a whole team, which all carry its revocation key."""
+async def revoke_team(request: web.Request) -> web.Response:
+    """End the tokens and connections of a team. Its name is the revocation key of its tokens."""
     return web.json_response(dict(await request.app[ABLY].revoke(groups=[request.match_info["team"]])))
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     app[ABLY] = aiohttp_ably.setup(
         app,
@@ -62,7 +62,7 @@ def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
         ),
         client_options=client_options,
     )
-    app.router.add_delete("/teams/{team}", sign_out_team)
+    app.router.add_delete("/teams/{team}", revoke_team)
     return app
 
 

@@ -1,10 +1,10 @@
-"""Metrics for Prometheus: how many tokens, how fast, what was denied, what failed.
+"""Metrics for Prometheus: issued tokens and their time, denied requests, and errors.
 
 Install:   pip install prometheus-client
 Run it:    python -m examples.metrics
 A token:   curl http://127.0.0.1:8080/ably/auth
 Denied:    curl 'http://127.0.0.1:8080/ably/auth?channel=private'
-Look:      curl http://127.0.0.1:8080/metrics
+Metrics:   curl http://127.0.0.1:8080/metrics
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from .running import ClientOptions, run
 
 
 def measure(ably: AblyAuth, registry: CollectorRegistry) -> None:
-    """Count what becomes of each request. Client ids are no labels: there are too many of them."""
+    """Count the result of each request. Client ids would be too many labels."""
     issued = Histogram("ably_issue_seconds", "Time to answer with a token", registry=registry)
-    denied = Counter("ably_denied", "Refusals, and asks that were left out", ["code"], registry=registry)
+    denied = Counter(
+        "ably_denied", "Refused requests, and denied parts of requests", ["code"], registry=registry
+    )
     failed = Counter("ably_errors", "Requests that could not be answered", ["code"], registry=registry)
 
     @ably.on_issue
@@ -38,7 +40,7 @@ def measure(ably: AblyAuth, registry: CollectorRegistry) -> None:
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, in which everybody is alice, who may use the lobby."""
+    """The app. Every client is alice, who may use the lobby."""
     app, registry = web.Application(), CollectorRegistry()
     ably = aiohttp_ably.setup(
         app,

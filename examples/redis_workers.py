@@ -1,4 +1,4 @@
-"""Four worker processes and one Redis: what any of them grants, all of them know, and the client is told.
+"""ServerStored with RedisStore: four worker processes share all grants, and tell clients of changes.
 
 Run it:    python -m examples.redis_workers
 Sign in:   curl -c jar -d user=alice http://127.0.0.1:8080/login
@@ -22,47 +22,47 @@ from aiohttp_ably import AblyAuth, ApiKey, RedisStore, ServerStored, get_auth
 from .running import run_workers
 
 ABLY, routes = web.AppKey("ably", AblyAuth), web.RouteTableDef()
+OPERATIONS = ["publish", "subscribe"]
+# A room named "*" would be a pattern for every room, so the route admits plain names only.
+ROOM = r"/rooms/{room:[\w-]+}"
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Who is signed in. The session is a cookie, which every worker can read."""
+    """The name of the signed-in user, from the session cookie that every worker can read."""
     return (await aiohttp_session.get_session(request)).get("user")
 
 
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
-    """Sign in by name; a real app asks for more."""
-    session = await aiohttp_session.new_session(request)
-    session["user"] = (await request.post())["user"]
+    """Sign in by name. A real app checks a password too."""
+    (await aiohttp_session.new_session(request))["user"] = (await request.post())["user"]
     return web.json_response({})
 
 
-@routes.post("/rooms/{room}/join")
+@routes.post(ROOM + "/join")
 async def join(request: web.Request) -> web.Response:
-    """Let the client itself in: its own response tells it to reauthorize."""
-    held = await get_auth(request).grant({f"room:{request.match_info['room']}": ["publish", "subscribe"]})
-    return web.json_response({"held": held.to_dict(), "worker": os.getpid()})
+    """Grant a room to the client of this request. The response tells it to reauthorize."""
+    granted = await get_auth(request).grant({f"room:{request.match_info['room']}": OPERATIONS})
+    return web.json_response({"granted": granted.to_dict(), "worker": os.getpid()})
 
 
-@routes.put("/rooms/{room}/members/{user}")
+@routes.put(ROOM + "/members/{user}")
 async def admit(request: web.Request) -> web.Response:
-    """Let somebody else in: Ably tells that client to reauthorize. A real app asks who may do this."""
-    room = f"room:{request.match_info['room']}"
-    held = await request.app[ABLY].grant(request.match_info["user"], {room: ["publish", "subscribe"]})
-    return web.json_response(held.to_dict())
+    """Grant a room to another client, which Ably tells to reauthorize. A real app checks who may do this."""
+    user, channel = request.match_info["user"], f"room:{request.match_info['room']}"
+    return web.json_response((await request.app[ABLY].grant(user, {channel: OPERATIONS})).to_dict())
 
 
-@routes.delete("/rooms/{room}/members/{user}")
+@routes.delete(ROOM + "/members/{user}")
 async def remove(request: web.Request) -> web.Response:
-    """The opposite: the client's channel fails within seconds."""
-    user, room = request.match_info["user"], f"room:{request.match_info['room']}"
-    return web.json_response((await request.app[ABLY].withdraw(user, room)).to_dict())
+    """Withdraw a room from a client. Its channel fails within seconds."""
+    user, channel = request.match_info["user"], f"room:{request.match_info['room']}"
+    return web.json_response((await request.app[ABLY].withdraw(user, channel)).to_dict())
 
 
 async def make_app() -> web.Application:
-    """The app of one worker; gunicorn makes one in each, after the fork."""
-    app = web.Application()
-    store = RedisStore(os.environ["REDIS_URL"])
+    """The app of one worker. Each worker calls this after the fork."""
+    app, store = web.Application(), RedisStore(os.environ["REDIS_URL"])
     aiohttp_session.setup(app, EncryptedCookieStorage(os.environ["SESSION_SECRET"]))
     app[ABLY] = aiohttp_ably.setup(
         app,

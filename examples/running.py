@@ -1,4 +1,4 @@
-"""Serves an example: with the Ably key in ABLY_API_KEY, else against an emulator of Ably started here."""
+"""Serve an example: with the Ably key in ABLY_API_KEY, else with a local emulator of Ably."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ MakeApp = Callable[[str, ClientOptions], web.Application]
 
 
 def run(make_app: MakeApp, *, port: int = 8080) -> None:
-    """Serve `make_app(key, client_options)` on `port` (PORT in the environment overrides it) until Ctrl+C."""
+    """Serve `make_app(key, client_options)` until Ctrl+C. The environment variable PORT overrides `port`."""
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(make_app, int(os.environ.get("PORT", port))))
 
 
 def run_workers(make_app: str, *, workers: int = 4, port: int = 8080) -> None:
-    """Serve the app that `make_app` names likewise, with gunicorn; its workers share a Redis."""
+    """Serve the app that the string `make_app` names, with gunicorn. Its workers share a Redis."""
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(_serve_workers(make_app, workers, int(os.environ.get("PORT", port))))
 
@@ -61,7 +61,7 @@ async def _serve_workers(make_app: str, workers: int, port: int) -> None:
 
 @contextlib.asynccontextmanager
 async def _process(command: list[str], environment: Mapping[str, str], ready: str) -> AsyncIterator[str]:
-    """Run a process from when it says that it is ready; gives the line that says so."""
+    """Run a process. Waits for a line that contains `ready`, and yields this line."""
     pipe, errors = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=pipe, stderr=errors)
     assert process.stdout is not None

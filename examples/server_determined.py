@@ -1,9 +1,9 @@
-"""A server that knows it all: who works on a project may use its channel. Clients ask for nothing.
+"""ServerDetermined: the members of a project may use its channel. Clients need not request it.
 
 Run it:     python -m examples.server_determined
 A token:    curl -H 'Authorization: Bearer alice-token' http://127.0.0.1:8080/ably/auth
-For less:   curl -H 'Authorization: Bearer alice-token' 'http://127.0.0.1:8080/ably/auth?channel=project:tea'
-Work on it: curl -i -H 'Authorization: Bearer bob-token' -X POST http://127.0.0.1:8080/projects/cake
+Narrowed:   curl -H 'Authorization: Bearer alice-token' 'http://127.0.0.1:8080/ably/auth?channel=project:tea'
+Join:       curl -i -H 'Authorization: Bearer bob-token' -X POST http://127.0.0.1:8080/projects/cake
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ PROJECTS = {"tea": {"alice", "bob"}, "cake": {"alice"}}
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Whose API token came with the request."""
+    """The user whose API token is in the request, None when there is none."""
     return USERS.get(request.headers.get("Authorization", ""))
 
 
-async def what_they_work_on(auth: AuthRequest) -> dict[str, list[str]]:
-    """All that a client may do; a real app asks its database."""
+async def channels_of_projects(auth: AuthRequest) -> dict[str, list[str]]:
+    """All that the client may do. A real app reads it from its database."""
     mine = [name for name, members in PROJECTS.items() if auth.client_id in members]
     projects = {f"project:{name}": ["publish", "subscribe", "history"] for name in mine}
     return {"announcements": ["subscribe"], **projects}
 
 
-async def start_work(request: web.Request) -> web.Response:
-    """Join a project: the list is another now, and the response tells the client to fetch it."""
+async def join(request: web.Request) -> web.Response:
+    """Join a project. The response tells the client to fetch a new token."""
     auth = get_auth(request)
     user, members = await auth.identify(), PROJECTS.get(request.match_info["name"])
     if user is None or members is None:
@@ -43,16 +43,16 @@ async def start_work(request: web.Request) -> web.Response:
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     aiohttp_ably.setup(
         app,
         key=key,
         identify=current_user,
-        strategy=ServerDetermined(what_they_work_on),
+        strategy=ServerDetermined(channels_of_projects),
         client_options=client_options,
     )
-    app.router.add_post("/projects/{name}", start_work)
+    app.router.add_post("/projects/{name}", join)
     return app
 
 

@@ -1,4 +1,4 @@
-"""Rooms one joins by asking: what each client may do is kept in its encrypted session.
+"""ServerStored: clients request open rooms, and the server grants the others. Grants are in the session.
 
 Run it:    python -m examples.server_stored
 Sign in:   curl -c jar -d user=alice http://127.0.0.1:8080/login
@@ -26,18 +26,18 @@ rules, routes = ChannelRules(), web.RouteTableDef()
 
 @rules.channel("room:{room}")
 async def room(auth: AuthRequest, room: str) -> list[str]:
-    """What a client that asks may do in a room: everything in an open one."""
+    """What a client that requests a room may do there: everything in an open room."""
     return ["publish", "subscribe", "presence"] if room in OPEN_ROOMS else []
 
 
 async def current_user(request: web.Request) -> str | None:
-    """Who is signed in, by this app's own session."""
+    """The name of the signed-in user, from the session."""
     return (await aiohttp_session.get_session(request)).get("user")
 
 
 @routes.post("/login")
 async def login(request: web.Request) -> web.Response:
-    """Sign in by name; a real app asks for more."""
+    """Sign in by name. A real app checks a password too."""
     session, form = await aiohttp_session.new_session(request), await request.post()
     session["user"] = str(form["user"])
     return web.json_response({"signed in": session["user"]})
@@ -45,22 +45,22 @@ async def login(request: web.Request) -> web.Response:
 
 @routes.post("/rooms/{room}/join")
 async def join(request: web.Request) -> web.Response:
-    """Let an invited client in; the response tells it to reauthorize."""
+    """Grant a room to an invited client. The response tells it to reauthorize."""
     auth, name = get_auth(request), request.match_info["room"]
-    if await auth.identify() not in INVITED.get(name, ()):
+    if await auth.identify() not in INVITED.get(name, ()):  # never grants "*": it is not a room
         raise web.HTTPForbidden(text=f"you are not invited to {name}")
     return web.json_response((await auth.grant({f"room:{name}": ["publish", "subscribe"]})).to_dict())
 
 
 @routes.post("/rooms/{room}/messages")
 @requires("room:{room}", "publish")
-async def say(request: web.Request) -> web.Response:
-    """A route of our own under the same capability that the token has."""
-    return web.json_response({"said": str((await request.post())["text"])})
+async def publish_message(request: web.Request) -> web.Response:
+    """Publish a message. The token's capability guards this route too."""
+    return web.json_response({"text": str((await request.post())["text"])})
 
 
 def make_app(key: str, client_options: ClientOptions = None) -> web.Application:
-    """The app, with `key` as its Ably API key; `client_options` say how it reaches Ably itself."""
+    """The app. `key` is its Ably API key, `client_options` say how the server reaches Ably."""
     app = web.Application()
     aiohttp_session.setup(app, EncryptedCookieStorage(Fernet(Fernet.generate_key())))
     aiohttp_ably.setup(

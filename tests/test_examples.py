@@ -1,7 +1,8 @@
-"""Every example runs by its one command, answers its curl lines, and serves a real SDK."""
+"""Every example: its command and its curl lines work, and a real SDK gets tokens from it."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib
 import json
@@ -10,8 +11,9 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -30,13 +32,25 @@ ALICE = {"Authorization": "Bearer alice-token"}
 BOB = {"Authorization": "Bearer bob-token"}
 EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py") if path.stem[0] != "_")
 EXAMPLES.remove("running")
+SOURCES = sorted((ROOT / "examples").rglob("*.py"))
+DOCUMENTED_MODULES = {
+    "aiohttp_ably",
+    "aiohttp_ably.capability",
+    "aiohttp_ably.client",
+    "aiohttp_ably.emulator",
+    "aiohttp_ably.errors",
+    "aiohttp_ably.pytest_plugin",
+    "aiohttp_ably.stores",
+    "aiohttp_ably.testing",
+    "aiohttp_ably.tokens",
+}
 
 Serve = Callable[..., Awaitable[Client]]
 
 
 @pytest.fixture
 def serve(aiohttp_client: Any, ably_emulator: Emulator) -> Serve:
-    """An example, served to a client with cookies."""
+    """Serve an example; returns an HTTP client that keeps cookies."""
 
     async def serve(name: str, key: str = ably_emulator.key, emulator: Emulator = ably_emulator) -> Client:
         example = importlib.import_module(f"examples.{name}")
@@ -47,14 +61,14 @@ def serve(aiohttp_client: Any, ably_emulator: Emulator) -> Serve:
 
 
 def rest(emulator: Emulator, client: Client, **options: Any) -> AblyRest:
-    """The SDK, that gets its tokens from the example."""
+    """An ably-python client that gets its tokens from the example."""
     if "auth_callback" not in options:
         options["auth_url"] = str(client.make_url(PATH))
     return AblyRest(**client_options(emulator, sdk="python"), **options)
 
 
 def with_cookies(client: Client) -> Callable[[dict[str, Any]], Awaitable[Any]]:
-    """An auth callback that sends what `authorize()` is given, with the client's cookies."""
+    """An auth callback that sends the params of `authorize()` with the client's cookies."""
 
     async def callback(params: dict[str, Any]) -> Any:
         data = {name: params[name] for name in ("capability", "drop", "password") if name in params}
@@ -65,7 +79,7 @@ def with_cookies(client: Client) -> Callable[[dict[str, Any]], Awaitable[Any]]:
 
 
 async def may(ably: AblyRest, channel: str) -> bool:
-    """Whether Ably lets the SDK publish there."""
+    """Whether Ably lets the SDK publish on `channel`."""
     try:
         await ably.channels.get(channel).publish("greeting", "hello")
     except AblyException as error:
@@ -114,10 +128,9 @@ async def test_client_stored(serve: Serve, ably_emulator: Emulator) -> None:
         }
 
         async def allowed() -> dict[str, list[str]]:
-            given: dict[str, list[str]] = (await js("authorize", params={"capability": requested}))[
-                "capability"
-            ]
-            return given
+            details = await js("authorize", params={"capability": requested})
+            capability: dict[str, list[str]] = details["capability"]
+            return capability
 
         await js("connect", options=options)
         menu = ["history", "presence", "publish", "subscribe"]
@@ -137,7 +150,7 @@ async def test_client_signed(serve: Serve, ably_emulator: Emulator, monkeypatch:
         assert not await may(ably, "room:tea")
         await ably.auth.authorize({**tea, "password": "earl-grey"})
         assert await may(ably, "room:tea")
-        monkeypatch.delattr("examples.client_signed.slow_hash")  # from here on it would be missed
+        monkeypatch.delattr("examples.client_signed.slow_hash")  # from here on a check would fail
         await ably.auth.authorize({})
         assert await may(ably, "room:tea")
         await ably.auth.authorize({"drop": "room:tea"})
@@ -160,7 +173,9 @@ async def test_jwt_claims(serve: Serve) -> None:
             assert (await client.delete("/teams/red", headers=BOB)).status == 401
             answer = await (await client.delete("/teams/red", headers=ALICE)).json()
             assert list(answer) == ["revocationKey:red"]
-            await js("until", event="connected", times=renewals + 1)  # cut off, and back with a new token
+            await js(
+                "until", event="connected", times=renewals + 1
+            )  # disconnected, and connected with a new token
             await js("close")
 
 
@@ -185,8 +200,8 @@ async def test_cross_origin_spa(ably_emulator: Emulator, unused_tcp_port: int) -
     sdk = require_ably_js() / "node_modules" / "ably" / "build" / "ably.min.js"
     errors: list[str] = []
     origin = f"http://localhost:{unused_tcp_port}"
-    here = {"endpoint": ably_emulator.host, "port": ably_emulator.port, "tls": False}
-    app = make_app(ably_emulator.key, here, origin)
+    options = {"endpoint": ably_emulator.host, "port": ably_emulator.port, "tls": False}
+    app = make_app(ably_emulator.key, options, origin)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
@@ -217,11 +232,11 @@ STATUSES = {
     "server_determined": [200, 200, 200],
     "server_stored": [200, 200, 200, 200],
 }
-"""What the curl lines of each example are answered with."""
+"""The status of the response to each curl line of an example."""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-async def test_its_first_lines_run_it_and_its_curl_lines_work(name: str, tmp_path: Path) -> None:
+async def test_the_commands_in_its_docstring_work(name: str, tmp_path: Path) -> None:
     text = (ROOT / "examples" / f"{name}.py").read_text()
     assert len(text.splitlines()) < 80
     head = text.split('"""')[1].replace("\\\n", "")
@@ -236,11 +251,11 @@ async def test_its_first_lines_run_it_and_its_curl_lines_work(name: str, tmp_pat
     )
     try:
         assert server.stdout is not None
-        said = b""
-        while not (serving := re.search(rb"Serving (http://\S+)", said)):
+        output = b""
+        while not (serving := re.search(rb"Serving (http://\S+)", output)):
             line = await asyncio.wait_for(server.stdout.readline(), 30)
             assert line, (await server.communicate())[1].decode()
-            said += line
+            output += line
         statuses = []
         for command in re.findall(r"^[A-Z][\w ]*: +curl (.+)$", head, re.MULTILINE):
             arguments = shlex.split(command.replace("http://127.0.0.1:8080", serving[1].decode()))
@@ -251,8 +266,78 @@ async def test_its_first_lines_run_it_and_its_curl_lines_work(name: str, tmp_pat
         assert statuses == STATUSES[name]
     finally:
         server.terminate()
-        _, complaints = await server.communicate()
-    assert complaints == b""
+        _, errors = await server.communicate()
+    assert errors == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "path", "status"),
+    [
+        ("client_stored", "PUT", "/documents/*/readers/bob", 401),
+        ("jwt_claims", "DELETE", "/teams/*", 401),
+        ("server_determined", "POST", "/projects/*", 404),
+        ("server_stored", "POST", "/rooms/*/join", 403),
+        ("server_stored", "POST", "/rooms/*/messages", 401),
+    ],
+)
+async def test_a_name_in_a_url_does_not_become_a_pattern(
+    serve: Serve, name: str, method: str, path: str, status: int
+) -> None:
+    client = await serve(name)
+    if name == "server_stored":
+        await client.post("/login", data={"user": "alice"})
+    response = await client.request(method, path, headers={} if name == "server_stored" else ALICE)
+    assert response.status == status
+
+
+@pytest.mark.parametrize("room", ["*", "tea:*", "[meta]log"])
+async def test_redis_workers_have_no_route_for_a_pattern(aiohttp_client: Any, room: str) -> None:
+    from examples.redis_workers import routes
+
+    app = web.Application()
+    app.add_routes(routes)
+    client: Client = await aiohttp_client(app)
+    assert (await client.post(f"/rooms/{room}/join")).status == 404
+    assert (await client.put(f"/rooms/{room}/members/alice")).status == 404
+    assert (await client.delete(f"/rooms/{room}/members/alice")).status == 404
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
+def test_examples_use_only_documented_names(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for module, name in names_of_the_package(tree):
+        assert module in DOCUMENTED_MODULES, f"{module} is not documented"
+        assert name in public_names(module), f"{module}.{name} is not documented"
+    private = [
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and re.match(r"_(?!_)", node.attr)
+        and not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    ]
+    assert private == []
+
+
+def names_of_the_package(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """The names of aiohttp_ably that a module uses, each with the module that it comes from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "aiohttp_ably":
+            assert node.level == 0
+            for alias in node.names:
+                yield node.module or "", alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                assert not alias.name.startswith("aiohttp_ably."), "import names from the module"
+        elif isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "aiohttp_ably":
+            yield "aiohttp_ably", node.attr
+
+
+def public_names(module: str) -> set[str]:
+    """The names that a module exports; its submodules are not among them."""
+    found = importlib.import_module(module)
+    names = vars(found).items()
+    exported = {name for name, value in names if name[0] != "_" and not isinstance(value, ModuleType)}
+    return set(getattr(found, "__all__", exported))
 
 
 def test_every_example_is_tested() -> None:

@@ -1,4 +1,4 @@
-"""Jitter keeps a million clients from renewing together; here a few of them."""
+"""The simulation of many clients: with jitter they do not renew together."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_renewals_after_a_mass_reconnect_peak_ten_times_lower_with_jitter() -> N
     assert peak(plain, HOUR // 2) >= 10 * peak(jittered, HOUR // 2)
 
 
-def test_nobody_is_served_in_an_outage_and_all_are_back_after_it() -> None:
+def test_no_token_is_issued_in_an_outage_and_all_clients_return_after_it() -> None:
     outage = Outage(HOUR, HOUR + 300)
     issued = simulate(5_000, jitter=0.1, spread=HOUR, until=2 * HOUR, outage=outage)
     assert sum(issued[outage.start : outage.end]) == 0
     assert sum(issued[outage.end : outage.end + 31]) > 5_000 * 300 / HOUR
 
 
-def test_an_outage_echoes_an_hour_later_unless_there_is_jitter() -> None:
+def test_jitter_spreads_the_renewals_an_hour_after_an_outage() -> None:
     jittered, plain = (int(row.split("|")[-2].replace(",", "")) for row in outages(20_000, 15))
     assert plain > 3 * jittered

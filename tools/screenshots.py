@@ -1,4 +1,4 @@
-"""`python tools/screenshots.py`: plays a scene in the demo, and makes its pictures in docs/images."""
+"""Play a scene in the demo, and save its screenshots in docs/images: `python tools/screenshots.py`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from demo_pages import Demo, Person, chromium, demo  # noqa: E402  (found through the lines above)
+from demo_pages import Demo, Person, chromium, demo  # noqa: E402  (found through sys.path above)
 
 DESKTOP = {"viewport": {"width": 1360, "height": 1000}, "device_scale_factor": 2}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}
 
 
 async def main() -> None:
-    """Play the scene, and take the pictures."""
+    """Play the scene, and save the screenshots."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     async with chromium() as browser, demo(browser) as running:
         ben = await scene(running)
@@ -29,7 +29,7 @@ async def main() -> None:
 
 
 async def scene(running: Demo) -> Person:
-    """Ada lets Ben into her room, and they talk."""
+    """Ada admits Ben to her room, and they talk; returns the page of Ben."""
     ada = await running.person("Ada", "client-signed", room="garden")
     ben = await running.person("Ben", "server-stored", room="garden", **DESKTOP)
     await talk(
@@ -52,14 +52,14 @@ async def scene(running: Demo) -> Person:
 
 
 async def talk(*lines: tuple[Person, str]) -> None:
-    """Say lines one after the other, each once the one before is seen."""
+    """Send messages one after another. Waits for each to be seen."""
     for person, line in lines:
         await person.say(line)
         await person.sees(line)
 
 
 async def picture(person: Person, name: str) -> None:
-    """Save what a person sees."""
+    """Save a screenshot of a person's page."""
     await person.page.mouse.move(0, 0)
     await person.page.screenshot(path=IMAGES / name)
     print(IMAGES / name)

@@ -11,4 +11,4 @@ from .operations import suggestion as suggestion
 from .resources import is_plain as is_plain
 from .resources import without_params as without_params
 
-__all__ = ["MAX_RESOURCES", "NOTHING", "OPERATIONS", "Capability", "CapabilityLike", "Operations"]
+__all__ = ["MAX_RESOURCES", "NOTHING", "OPERATIONS", "Capability", "CapabilityLike", "Operations", "is_plain"]

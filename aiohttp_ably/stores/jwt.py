@@ -8,8 +8,9 @@ from functools import lru_cache
 
 from ..capability import Capability
 from ..errors import InvalidCapability, InvalidCredential
+from ..keys import KeyRing
 from ..request import GRANT_HEADER, AuthRequest
-from ..tokens import check_expiry, open_jwt
+from ..tokens import JwtClaims, check_expiry, open_jwt
 from .signed import ClientKeptStore
 from .signed_grant import CACHED_GRANTS, Grant
 
@@ -33,37 +34,47 @@ class JWTStore(ClientKeptStore):
 
     def __init__(self, *, limit: timedelta = timedelta(days=7)) -> None:
         self.limit = int(limit.total_seconds())
-        self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(open_jwt)
+        self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(_open)
 
     def read(self, auth: AuthRequest) -> Grant | None:
         """What the client's JWT says was granted. Short JWTs that were verified lately are cached."""
         text = auth.headers.get(GRANT_HEADER) or auth.params.get("token")
         if not isinstance(text, str) or not text:
             return None
-        open_token = self._cached_open if len(text) <= _SHORT else open_jwt
-        token = check_expiry(open_token(text, auth.keys), auth.now)
+        token, grant = (self._cached_open if len(text) <= _SHORT else _open)(text, auth.keys)
+        check_expiry(token, auth.now)
         if token.client_id != auth.client_id:
             raise InvalidCredential("the JWT belongs to another client")
-        issued = token.claims.get(_ISSUED_CLAIM)
-        if not isinstance(issued, int) or token.capability is None:
-            raise InvalidCredential("the JWT was not issued as a grant")
-        if issued + self.limit <= auth.now:
+        if grant.issued + self.limit <= auth.now:
             raise InvalidCredential("the JWT's series of renewals is over its limit")
-        granted = token.capability
-        if _GRANTED_CLAIM in token.claims:
-            try:
-                granted = Capability.from_dict(token.claims[_GRANTED_CLAIM])
-            except InvalidCapability:
-                raise InvalidCredential("the JWT's grant is not a capability") from None
-        return Grant(granted, issued, int(token.expires))
+        return grant
 
     def write(self, auth: AuthRequest, granted: Capability, issued: int) -> Grant:
         """Add the claims of the grant to the token that is issued next."""
 
         def claims(capability: Capability) -> Mapping[str, object]:
-            if capability == granted:
-                return {_ISSUED_CLAIM: issued}
-            return {_ISSUED_CLAIM: issued, _GRANTED_CLAIM: granted.to_dict()}
+            differing = {
+                name: sorted(granted.get(name, ()))
+                for name, operations in capability.items()
+                if granted.get(name) != operations
+            }
+            return {_ISSUED_CLAIM: issued, **({_GRANTED_CLAIM: differing} if differing else {})}
 
         auth.claims_for = claims
         return Grant(granted, issued, issued + self.limit)
+
+
+def _open(text: str, keys: KeyRing) -> tuple[JwtClaims, Grant]:
+    """The content of a JWT that was issued as a grant, and the grant, expired or not."""
+    token = open_jwt(text, keys)
+    issued = token.claims.get(_ISSUED_CLAIM)
+    if not isinstance(issued, int) or token.capability is None:
+        raise InvalidCredential("the JWT was not issued as a grant")
+    granted = token.capability
+    if differing := token.claims.get(_GRANTED_CLAIM):
+        # The claim has the resources on which the token allows more than was granted.
+        try:
+            granted = Capability.from_dict({**granted.to_dict(), **differing})  # type: ignore[dict-item]
+        except (InvalidCapability, TypeError):
+            raise InvalidCredential("the JWT's grant is not a capability") from None
+    return token, Grant(granted, issued, int(token.expires))

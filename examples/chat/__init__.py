@@ -1,4 +1,4 @@
-"""A small chat with open and members-only rooms, whose page shows what the auth server does for it."""
+"""The demo: a chat with open and members-only rooms. Its page shows the work of the auth server."""
 
 from .app import make_app as make_app
 

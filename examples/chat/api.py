@@ -1,4 +1,4 @@
-"""What the page asks of the chat itself: sign-in, rooms, and what owners may do."""
+"""The chat's own API for its page: sign-in, rooms, and the actions of their owners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from .streams import Streams
 
 
 class Api:
-    """The handlers. `page` is what every page needs to know from the server."""
+    """The handlers.
+
+    `page`: settings for every page: the address of ably-js, and client options.
+    """
 
     def __init__(
         self, rooms: Rooms, streams: Streams, strategies: Mapping[str, object], page: Mapping[str, object]
@@ -28,7 +31,7 @@ class Api:
         self._page = page
 
     def add_routes(self, app: web.Application) -> None:
-        """Put the handlers on `app`."""
+        """Add the routes to `app`."""
         app.router.add_get("/api/session", self.session)
         app.router.add_post("/api/session", self.begin)
         app.router.add_delete("/api/session", self.end)
@@ -40,7 +43,7 @@ class Api:
         app.router.add_get("/api/news", self._streams.handler)
 
     async def session(self, request: web.Request) -> web.Response:
-        """Who is signed in, and what the page needs to know."""
+        """The signed-in user, the chosen strategy, and the settings of the page."""
         user, strategy = await current_user(request), await chosen(request)
         return web.json_response({"user": user, "strategy": strategy, **self._page})
 
@@ -57,7 +60,7 @@ class Api:
         return web.json_response({})
 
     async def choose(self, request: web.Request) -> web.Response:
-        """Let another strategy be in force for this visitor."""
+        """Choose the strategy for this visitor."""
         await signed_in(request)
         strategy = (await _body(request)).get("strategy")
         if not isinstance(strategy, str) or strategy not in self._strategies:
@@ -66,9 +69,9 @@ class Api:
         return await self.session(request)
 
     async def list(self, request: web.Request) -> web.Response:
-        """The rooms.
+        """The rooms, and the number of changes to the person's memberships.
 
-        A page that has seen fewer changes than there were is told to reauthorize, with this very answer.
+        When the page has `seen` another number, the response tells it to reauthorize.
         """
         person = await signed_in(request)
         changes = self._rooms.changes(person)
@@ -85,18 +88,18 @@ class Api:
         return self._changed(room)
 
     async def admit(self, request: web.Request) -> web.Response:
-        """Make somebody a member, as the owner."""
+        """As the owner, make a person a member."""
         owner = await signed_in(request)
         room = self._rooms.owned(request.match_info["room"], owner)
         person = (await _body(request)).get("name")
         if not isinstance(person, str) or not person:
-            raise web.HTTPBadRequest(text="name whom to admit")
+            raise web.HTTPBadRequest(text="name is the person to admit, a string")
         self._rooms.admit(room, person)
         self._streams.tell(person, {"kind": "admitted", "room": room.name, "by": owner})
         return self._changed(room)
 
     async def remove(self, request: web.Request) -> web.Response:
-        """Let somebody be a member no more, as the owner."""
+        """As the owner, end a person's membership."""
         owner = await signed_in(request)
         room = self._rooms.owned(request.match_info["room"], owner)
         person = request.match_info["person"]
@@ -113,13 +116,13 @@ class Api:
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
-    # Pages of other sites can send forms, but JSON only after asking us: so this is CSRF protection too.
+    # Protects against CSRF: pages of another origin can send forms, but not JSON without a CORS preflight.
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="send application/json")
     try:
         body = await request.json()
     except ValueError:
-        raise web.HTTPBadRequest(text="that is not JSON") from None
+        raise web.HTTPBadRequest(text="the body is not JSON") from None
     if not isinstance(body, dict):
-        raise web.HTTPBadRequest(text="send an object")
+        raise web.HTTPBadRequest(text="send a JSON object")
     return body

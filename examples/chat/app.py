@@ -1,4 +1,4 @@
-"""The chat as an aiohttp app: sessions first, then the auth server, then pages and their API."""
+"""The chat as an aiohttp app: sessions, the auth server, the page and its API."""
 
 from __future__ import annotations
 
@@ -37,10 +37,13 @@ def make_app(
     sdk: Path | str | None = None,
     clock: Callable[[], float] = time.time,
 ) -> web.Application:
-    """The chat, over Ably with an API key of yours, or over an emulator for it that is started.
+    """The chat as an app.
 
-    `ttl` is the life of the tokens. `sdk` says where the page gets ably-js: a file or an address, by default
-    what there is. `clock` gives the seconds since the epoch.
+    Args:
+        ably: an Ably API key, or a started emulator.
+        ttl: the lifetime of a token.
+        sdk: the file or URL of ably-js. By default the installed npm package, else Ably's CDN.
+        clock: returns the time in seconds since the epoch.
     """
     rooms, streams = Rooms(), Streams()
     strategies = make_strategies(rooms, secret=secrets.token_urlsafe(32))
@@ -69,7 +72,7 @@ def make_app(
     if isinstance(sdk, Path):
         app.router.add_get(SDK_PATH, _file(sdk))
     app.router.add_static("/static", STATIC)
-    app.on_response_prepare.append(_show_what_was_checked)
+    app.on_response_prepare.append(_add_checked)
     app.on_shutdown.append(streams.close)
     return app
 
@@ -89,8 +92,8 @@ def _file(path: Path) -> Handler:
     return handler
 
 
-async def _show_what_was_checked(request: web.Request, response: web.StreamResponse) -> None:
-    """For the page's panel: what the rules were asked about, which is where the strategies differ."""
+async def _add_checked(request: web.Request, response: web.StreamResponse) -> None:
+    """Name the capability that the rules checked in the header `Chat-Checked`, for the page's panel."""
     if request.path.startswith("/static/"):
         response.headers["Cache-Control"] = "no-cache"
     if CHECKED in request:

@@ -1,4 +1,4 @@
-"""The rooms: which there are, whom each lets in, and what their owners changed."""
+"""The rooms, their members, and the changes that owners made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPERATIONS = ("publish", "subscribe", "presence")
 
 @dataclass
 class Room:
-    """A room. One that has an owner lets in only the owner and those the owner admitted."""
+    """A room. With an owner it lets in only the owner and the members."""
 
     name: str
     title: str
@@ -25,15 +25,15 @@ class Room:
 
     @property
     def channel(self) -> str:
-        """The Ably channel that carries the room."""
+        """The Ably channel of the room."""
         return PREFIX + self.name
 
     def lets_in(self, person: str) -> bool:
-        """Whether `person` may be here."""
+        """Whether `person` may be in the room."""
         return self.owner is None or person == self.owner or person in self.members
 
     def seen_by(self, person: str) -> dict[str, object]:
-        """What `person` is told of the room: its members only when let in, who knocks only as its owner."""
+        """The room for the page of `person`: members only for those let in, knocks only for the owner."""
         return {
             "name": self.name,
             "title": self.title,
@@ -49,7 +49,7 @@ class Room:
 
 
 class Rooms:
-    """All rooms. They live in this process, and start anew with it."""
+    """All rooms, in the memory of this process."""
 
     def __init__(self) -> None:
         rooms = (
@@ -62,36 +62,36 @@ class Rooms:
         self._changes: Counter[str] = Counter()
 
     def __getitem__(self, name: str) -> Room:
-        """The room of that name; raises HTTPNotFound."""
+        """The room `name`; raises HTTPNotFound when there is none."""
         if name not in self._rooms:
             raise web.HTTPNotFound(text=f"there is no room {name[:50]!r}")
         return self._rooms[name]
 
     def owned(self, name: str, person: str) -> Room:
-        """The same, for its owner; raises HTTPForbidden for anybody else."""
+        """The room `name`, for its owner `person`; raises HTTPForbidden for another person."""
         room = self[name]
         if room.owner != person:
             raise web.HTTPForbidden(text=f"only the owner of the {room.title} may do that")
         return room
 
     def seen_by(self, person: str) -> list[dict[str, object]]:
-        """What `person` is told of all rooms."""
+        """All rooms for the page of `person`."""
         return [room.seen_by(person) for room in self._rooms.values()]
 
     def lets_in(self, name: str, person: str) -> bool:
-        """Whether there is such a room, and `person` may be there."""
+        """Whether the room `name` exists and `person` may be in it."""
         return name in self._rooms and self._rooms[name].lets_in(person)
 
     def channels_of(self, person: str) -> list[str]:
         """The channels of all rooms that `person` may be in."""
         return [room.channel for room in self._rooms.values() if room.lets_in(person)]
 
-    def taken_from(self, person: str) -> list[str]:
-        """The channels that `person` was removed from. A grant that says otherwise is older than that."""
+    def withdrawn_from(self, person: str) -> list[str]:
+        """The channels of the rooms that `person` was removed from."""
         return [room.channel for room in self._rooms.values() if person in room.removed]
 
     def changes(self, person: str) -> int:
-        """How often an owner changed what `person` may do."""
+        """The number of times that an owner admitted or removed `person`."""
         return self._changes[person]
 
     def admit(self, room: Room, person: str) -> None:
@@ -103,7 +103,7 @@ class Rooms:
             self._changes[person] += 1
 
     def remove(self, room: Room, person: str) -> None:
-        """Let `person` be a member no more."""
+        """End the membership of `person`."""
         if person in room.members:
             room.members.discard(person)
             room.removed.add(person)

@@ -1,4 +1,4 @@
-"""Where the page gets ably-js: from the npm package where it is installed, else from Ably's CDN."""
+"""The source of ably-js for the page: the npm package when it is installed, else Ably's CDN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 
 def installed_sdk() -> Path | None:
-    """The script inside the npm package `ably`; None where it is not installed."""
+    """The script in the npm package `ably`; None when it is not installed."""
     for folder in (Path.cwd(), _REPOSITORY, _REPOSITORY / "tests" / "js"):
         script = folder / "node_modules" / "ably" / "build" / "ably.min.js"
         if script.is_file():

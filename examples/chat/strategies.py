@@ -1,4 +1,4 @@
-"""The four strategies over the same rooms, and the one that leaves the choice to the visitor."""
+"""The four strategies with the same rules, and a strategy that uses the one which the visitor chose."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from aiohttp_ably.capability import CapabilityLike
 from .rooms import OPERATIONS, Rooms
 
 CHECKED: web.RequestKey[Capability] = web.RequestKey("checked", Capability)
-"""What the rules were asked about during a request; missing when nothing had to be checked."""
+"""The capability that the rules checked during a request. Missing when nothing had to be checked."""
 
 BASE = {"chat:lobby": OPERATIONS}
 DEFAULT = "server-stored"
 
 
 def make_strategies(rooms: Rooms, secret: str) -> dict[str, Strategy]:
-    """All four by name. `secret` signs what clients hold."""
+    """The four strategies by name. `secret` signs the grants of the client-signed strategy."""
     rules = ChannelRules()
 
     @rules.channel("chat:{room}")
@@ -61,11 +61,11 @@ async def chosen(request: web.Request) -> str:
 
 
 class Chosen(Strategy):
-    """Does what the strategy does that the visitor chose.
+    """Decides as the strategy that the visitor chose.
 
-    An app of yours has one strategy, and gives it to `setup()` as it is. But the first half of `decide` is of
-    use with any that keeps what it granted: what an owner took back is dropped from whatever the client
-    still holds, be it an old session or a signed grant, so that no token has it from then on.
+    An app needs only one strategy, and passes that to `setup()`. Releasing withdrawn rooms is useful there
+    too: an old session or a signed grant can still have a room that its owner withdrew. No handler of the
+    demo grants or checks a capability, so `decide` is enough.
     """
 
     def __init__(self, strategies: Mapping[str, Strategy], rooms: Rooms) -> None:
@@ -74,31 +74,7 @@ class Chosen(Strategy):
         self._rooms = rooms
 
     async def decide(self, auth: AuthRequest) -> Decision:
-        """Drop what was taken back, then decide."""
-        auth.drop = (*auth.drop, *self._rooms.taken_from(auth.client_id or ""))
-        return await (await self._of(auth)).decide(auth)
-
-    async def capability(self, auth: AuthRequest) -> Capability:
-        """What the client holds now, its base included."""
-        return await (await self._of(auth)).capability(auth)
-
-    async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
-        """Whether the client may do `operation` on `resource` now."""
-        return await (await self._of(auth)).allows(auth, operation, resource)
-
-    async def granted(self, auth: AuthRequest) -> Capability:
-        """What was granted to the client before, without its base."""
-        return await (await self._of(auth)).granted(auth)
-
-    async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Let the client hold `capability` too."""
-        return await (await self._of(auth)).grant(auth, capability)
-
-    async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Take `resources` from the client."""
-        return await (await self._of(auth)).withdraw(auth, resources)
-
-    async def _of(self, auth: AuthRequest) -> Strategy:
-        if auth.request is None:
-            raise TypeError("the choice is in the session, so this needs the visitor's own request")
-        return self._strategies[await chosen(auth.request)]
+        """Release the rooms that were withdrawn from the client, and let the chosen strategy decide."""
+        assert auth.request is not None
+        auth.drop = (*auth.drop, *self._rooms.withdrawn_from(auth.client_id or ""))
+        return await self._strategies[await chosen(auth.request)].decide(auth)

@@ -1,4 +1,4 @@
-"""News for open pages: a stream of server-sent events for each."""
+"""News for open pages, as server-sent events."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _PING_AFTER = 15.0
 
 
 class Streams:
-    """The open pages, and whose they are."""
+    """The event streams of the open pages."""
 
     def __init__(self) -> None:
         self._pages: dict[asyncio.Queue[News | None], str] = {}
 
     def tell(self, person: str, news: News) -> None:
         """Send `news` to the pages of `person`."""
-        for queue, whose in self._pages.items():
-            if whose == person:
+        for queue, user in self._pages.items():
+            if user == person:
                 queue.put_nowait(news)
 
     def tell_all(self, news: News) -> None:
@@ -32,7 +32,7 @@ class Streams:
             queue.put_nowait(news)
 
     async def handler(self, request: web.Request) -> web.StreamResponse:
-        """`GET /api/news`: the stream of one page, until it is closed."""
+        """`GET /api/news`: the event stream of one page, until the page closes it."""
         person = await signed_in(request)
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
@@ -58,6 +58,6 @@ class Streams:
         return response
 
     async def close(self, _app: web.Application) -> None:
-        """End all streams, so that the server can stop."""
+        """End all streams, because the server waits for them when it stops."""
         for queue in self._pages:
             queue.put_nowait(None)

@@ -68,14 +68,14 @@ export class Chat {
   #listen() {
     this.#news = new EventSource("/api/news");
     this.#news.onopen = () => this.#next(() => this.#refresh());
-    this.#news.onmessage = ({ data }) => this.#next(() => this.#hear(JSON.parse(data)));
+    this.#news.onmessage = ({ data }) => this.#next(() => this.#handleNews(JSON.parse(data)));
   }
 
   #next(task) {
     this.#work = this.#work.then(task).catch((error) => announce(error.message));
   }
 
-  async #hear({ kind, room: name, by }) {
+  async #handleNews({ kind, room: name, by }) {
     if (this.#stopped.signal.aborted) return;
     const room = this.#rooms.get(name);
     if (kind === "removed") room.removedBy = by;
