@@ -19,14 +19,14 @@ async def work_on(work: Awaitable[T], seconds: float) -> T:
     return await run(work, seconds, lambda: "the store")
 
 
-async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
+async def test_result_is_returned() -> None:
     async def work() -> int:
         return 1
 
     assert await work_on(work(), 10) == 1
 
 
-async def test_work_goes_on_where_it_waited() -> None:
+async def test_awaited_results_and_errors_reach_the_callback() -> None:
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -42,9 +42,7 @@ async def test_work_goes_on_where_it_waited() -> None:
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-async def test_work_that_fails_makes_no_answer_available(
-    turns: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failure_becomes_unavailable(turns: int, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -58,7 +56,7 @@ async def test_work_that_fails_makes_no_answer_available(
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
 @pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["a refusal", "a wrong use"])
-async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> None:
+async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Exception) -> None:
     async def work() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -70,7 +68,7 @@ async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> N
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
+async def test_callback_that_hangs_is_cancelled_and_may_clean_up(turns: int) -> None:
     cleaned = []
 
     async def work() -> None:
@@ -88,7 +86,7 @@ async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
     await asyncio.sleep(0)  # nobody is cancelled by it later
 
 
-async def test_a_time_limit_within_is_its_own() -> None:
+async def test_timeout_inside_the_callback_stays_its_own() -> None:
     async def work() -> str:
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 0.01)
@@ -99,7 +97,7 @@ async def test_a_time_limit_within_is_its_own() -> None:
     assert await work_on(work(), 10) == "went on"
 
 
-async def test_who_is_cancelled_cancels_the_work() -> None:
+async def test_cancelling_the_caller_cancels_the_callback() -> None:
     seen = []
     waiting = asyncio.Event()
 
@@ -119,7 +117,7 @@ async def test_who_is_cancelled_cancels_the_work() -> None:
     assert seen == ["cancelled"]
 
 
-async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
+async def test_callback_may_return_a_value_a_coroutine_or_a_future() -> None:
     async def answer() -> int:
         return 1
 

@@ -17,18 +17,18 @@ SECRET = KEY.partition(":")[2]
     "text",
     ["", "app.key", "app:secret", "app.key:", ".key:secret", f"{KEY}\n", f" {KEY}", "a.b.c:d", "a.b:ü"],
 )
-def test_what_is_not_a_whole_key_is_refused(text: str) -> None:
+def test_incomplete_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"<appId>\.<keyId>:<secret>") as caught:
         ApiKey(text)
     assert not text.strip() or text.strip() not in str(caught.value)
 
 
-def test_a_key_that_is_not_text_is_told_where_it_may_come_from() -> None:
+def test_missing_key_names_the_environment_variable() -> None:
     with pytest.raises(TypeError, match="ABLY_API_KEY"):
         KeyRing.of(None)  # type: ignore[arg-type]
 
 
-def test_a_key_has_its_parts() -> None:
+def test_key_has_its_parts() -> None:
     key = ApiKey(KEY)
     assert (key.name, key.app_id, key.secret, key.revocable) == ("app1.key1", "app1", SECRET, False)
     assert key == ApiKey(KEY)
@@ -36,7 +36,7 @@ def test_a_key_has_its_parts() -> None:
     assert len({key, ApiKey(KEY)}) == 1
 
 
-def test_a_secret_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+def test_secret_is_not_in_reprs_logs_and_tracebacks(caplog: pytest.LogCaptureFixture) -> None:
     key = ApiKey(KEY)
     ring = KeyRing([key])
     logging.getLogger("test").warning("%r %s %r %s", key, key, ring, [ring])
@@ -47,7 +47,7 @@ def test_a_secret_is_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     assert SECRET not in caplog.text + shown
 
 
-def test_the_newest_signs_and_all_are_found() -> None:
+def test_newest_key_comes_first_and_all_are_found_by_name() -> None:
     ring = KeyRing(["app1.key2:secret-two", KEY])
     assert ring.newest.name == "app1.key2"
     assert ring.get("app1.key1") == ApiKey(KEY)
@@ -58,7 +58,7 @@ def test_the_newest_signs_and_all_are_found() -> None:
     assert len(KeyRing.of(KEY)) == len(KeyRing.of(ApiKey(KEY))) == len(KeyRing.of([KEY])) == 1
 
 
-def test_a_ring_is_of_one_app() -> None:
+def test_key_ring_has_keys_of_one_app() -> None:
     with pytest.raises(ValueError, match="belong to one Ably app"):
         KeyRing([KEY, OTHER_KEY])
     with pytest.raises(ValueError, match="at least one"):

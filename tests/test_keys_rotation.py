@@ -11,7 +11,7 @@ import aiohttp_session
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from apps import KEY, OTHER_KEY, PATH, SECRET, ask, error, granted, install, rooms
+from apps import KEY, OTHER_KEY, PATH, SECRET, error, install, request_token, rooms, token_capability
 from emulator_helpers import bearer
 from redis_server import RedisServer
 
@@ -82,38 +82,41 @@ async def browser(aiohttp_server: Any, redis_server: RedisServer) -> Any:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-async def test_what_was_granted_before_a_rotation_is_held_after_it(kept: str, browser: Browser) -> None:
+async def test_capability_granted_before_a_rotation_is_granted_after_it(kept: str, browser: Browser) -> None:
     for number, key in enumerate([[KEY], [NEW_KEY, KEY], [NEW_KEY]]):
         client = await browser.meet(kept, key)
-        answer = await ask(client, ROOM if number == 0 else None)
-        assert await granted(answer) == ROOM
+        answer = await request_token(client, ROOM if number == 0 else None)
+        assert await token_capability(answer) == ROOM
         members = await answer.json()
         assert members["keyName"] == KeyRing(key).newest.name
         assert verify_token_request(members, KeyRing(key)) == KeyRing(key).newest
 
 
-async def test_a_jwt_grant_of_the_old_key_still_verifies(aiohttp_client: Any) -> None:
+async def test_jwt_grant_of_the_old_key_still_verifies(aiohttp_client: Any) -> None:
     token = ""
     for key, signer in (([KEY], KEY), ([NEW_KEY, KEY], NEW_KEY), ([NEW_KEY], NEW_KEY)):
         app = web.Application()
         install(app, ClientSigned(rooms(), store=JWTStore()), key=key, issuer=JWTIssuer())
         client = await aiohttp_client(app)
-        answer = await ask(client, None if token else ROOM, headers={"Ably-Grant": token})
-        assert await granted(answer) == ROOM
+        answer = await request_token(client, None if token else ROOM, headers={"Ably-Grant": token})
+        assert await token_capability(answer) == ROOM
         token = (await answer.json())["token"]
         assert verify_jwt(token, KeyRing(key), now=0).key_name == ApiKey(signer).name
 
 
-async def test_a_jwt_grant_of_a_key_that_is_gone_is_nothing(aiohttp_client: Any) -> None:
+async def test_jwt_grant_of_a_removed_key_grants_nothing(aiohttp_client: Any) -> None:
     app = web.Application()
     install(app, ClientSigned(rooms(), store=JWTStore()), key=KEY, issuer=JWTIssuer())
-    token = (await (await ask(await aiohttp_client(app), ROOM)).json())["token"]
+    token = (await (await request_token(await aiohttp_client(app), ROOM)).json())["token"]
     app = web.Application()
     install(app, ClientSigned(rooms(), store=JWTStore()), key=NEW_KEY, issuer=JWTIssuer())
-    assert await error(await ask(await aiohttp_client(app), headers={"Ably-Grant": token})) == (403, 40300)
+    assert await error(await request_token(await aiohttp_client(app), headers={"Ably-Grant": token})) == (
+        403,
+        40300,
+    )
 
 
-async def test_tokens_of_every_key_on_the_ring_are_revoked(aiohttp_server: Any) -> None:
+async def test_tokens_of_every_key_of_the_ring_are_revoked(aiohttp_server: Any) -> None:
     old, new = ApiKey(KEY, revocable=True), ApiKey(NEW_KEY, revocable=True)
     async with Emulator([old, new]) as emulator:
         options = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
@@ -123,7 +126,7 @@ async def test_tokens_of_every_key_on_the_ring_are_revoked(aiohttp_server: Any) 
             strategy = ServerStored(rooms(), store=MemoryStore())
             ably = install(app, strategy, key=key, issuer=JWTIssuer(), client_options=options)
             async with TestClient(await aiohttp_server(app)) as client:
-                tokens.append((await (await ask(client, ROOM)).json())["token"])
+                tokens.append((await (await request_token(client, ROOM)).json())["token"])
         assert ably is not None
         await ably.revoke("alice")
         await ably.close()
@@ -144,35 +147,37 @@ def at(tenant: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-async def test_a_grant_of_one_tenant_is_nothing_in_another(kept: str, browser: Browser) -> None:
+async def test_grant_of_one_tenant_does_not_count_for_another(kept: str, browser: Browser) -> None:
     client = await browser.meet(kept, tenant_key)
-    answer = await ask(client, ROOM, headers=at("one"))
-    assert await granted(answer) == ROOM
+    answer = await request_token(client, ROOM, headers=at("one"))
+    assert await token_capability(answer) == ROOM
     assert (await answer.json())["keyName"] == ApiKey(KEY).name
-    assert await error(await ask(client, headers=at("two"))) == (403, 40300)
-    answer = await ask(client, {"chat:2": ["subscribe"]}, headers=at("two"))
-    assert await granted(answer) == {"chat:2": ["subscribe"]}
+    assert await error(await request_token(client, headers=at("two"))) == (403, 40300)
+    answer = await request_token(client, {"chat:2": ["subscribe"]}, headers=at("two"))
+    assert await token_capability(answer) == {"chat:2": ["subscribe"]}
     assert (await answer.json())["keyName"] == ApiKey(OTHER_KEY).name
 
 
 @pytest.mark.parametrize("kept", ["memory", "redis"])
-async def test_tenants_do_not_disturb_each_other(kept: str, browser: Browser) -> None:
+async def test_withdrawal_of_one_tenant_leaves_the_other_unchanged(kept: str, browser: Browser) -> None:
     client = await browser.meet(kept, tenant_key)
-    await ask(client, {"chat:a": ["publish"]}, user="carol", headers=at("one"))
-    await ask(client, {"chat:b": ["publish"]}, user="carol", headers=at("two"))
+    await request_token(client, {"chat:a": ["publish"]}, user="carol", headers=at("one"))
+    await request_token(client, {"chat:b": ["publish"]}, user="carol", headers=at("two"))
     await client.post("/withdraw", json=["chat:b"], headers={"X-User": "carol", **at("two")})
-    held = await granted(await ask(client, user="carol", headers=at("one")))
+    held = await token_capability(await request_token(client, user="carol", headers=at("one")))
     assert held == {"chat:a": ["publish"]}
 
 
 @pytest.mark.parametrize("issuer", [TokenRequestIssuer(), JWTIssuer()], ids=["token request", "jwt"])
 @pytest.mark.parametrize("tenant", [None, "", "three", "ONE"])
-async def test_a_missing_tenant_is_an_error(tenant: str | None, issuer: Issuer, aiohttp_client: Any) -> None:
+async def test_request_without_a_known_tenant_is_malformed(
+    tenant: str | None, issuer: Issuer, aiohttp_client: Any
+) -> None:
     app = web.Application()
     install(app, ServerStored(rooms(), store=MemoryStore()), key=tenant_key, issuer=issuer)
     client = await aiohttp_client(app)
     headers = {} if tenant is None else at(tenant)
-    assert await error(await ask(client, ROOM, headers=headers)) == (400, 40000)
+    assert await error(await request_token(client, ROOM, headers=headers)) == (400, 40000)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +190,7 @@ async def test_a_missing_tenant_is_an_error(tenant: str | None, issuer: Issuer, 
         pytest.param(lambda request: 1 / 0, id="a bug"),
     ],
 )
-async def test_a_tenant_without_a_usable_key_is_an_outage_that_shows_no_secret(
+async def test_tenant_without_a_usable_key_is_unavailable_and_shows_no_secret(
     answer: Callable[[web.Request], Any], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = web.Application()
@@ -200,12 +205,12 @@ async def test_a_tenant_without_a_usable_key_is_an_outage_that_shows_no_secret(
         assert secret.partition(":")[2] not in caplog.text + await response.text()
 
 
-async def test_a_tenants_grants_are_changed_from_anywhere_by_naming_its_key(aiohttp_client: Any) -> None:
+async def test_grant_and_withdraw_by_client_id_take_the_key_of_the_tenant(aiohttp_client: Any) -> None:
     app = web.Application()
     ably = install(app, ServerStored(rooms(), store=MemoryStore()), key=tenant_key)
     client = await aiohttp_client(app)
     await ably.grant("alice", SECRET_ROOM, key=KEY, tell=False)
-    assert await granted(await ask(client, headers=at("one"))) == SECRET_ROOM
-    assert await error(await ask(client, headers=at("two"))) == (403, 40300)
+    assert await token_capability(await request_token(client, headers=at("one"))) == SECRET_ROOM
+    assert await error(await request_token(client, headers=at("two"))) == (403, 40300)
     await ably.withdraw("alice", "chat:secret", key=KEY, tell=False)
-    assert await error(await ask(client, headers=at("one"))) == (403, 40300)
+    assert await error(await request_token(client, headers=at("one"))) == (403, 40300)

@@ -8,13 +8,13 @@ import sys
 import aiohttp_ably
 
 
-def test_all_is_sorted_and_whole() -> None:
+def test_all_lists_every_public_name_sorted() -> None:
     public = {name for name in vars(aiohttp_ably) if not name.startswith("_")}
     modules = {name for name in public if isinstance(vars(aiohttp_ably)[name], type(sys))}
     assert aiohttp_ably.__all__ == sorted(public - modules)
 
 
-def test_what_is_not_used_is_not_imported() -> None:
+def test_optional_dependencies_are_not_imported() -> None:
     """Neither the Ably SDK and what it brings, nor Redis, nor the emulator."""
     code = "import sys, aiohttp_ably; print(*sys.modules)"
     loaded = subprocess.run(
@@ -23,7 +23,7 @@ def test_what_is_not_used_is_not_imported() -> None:
     assert not {"ably", "httpx", "redis", "msgpack", "aiohttp_ably.emulator"} & set(loaded)
 
 
-def test_every_public_name_says_what_it_is() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     for name in aiohttp_ably.__all__:
         value = vars(aiohttp_ably)[name]
         assert not callable(value) or value.__doc__, name

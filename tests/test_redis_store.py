@@ -58,7 +58,7 @@ PROPERTY = settings(
 
 @given(held=CAPABILITIES, drop=st.lists(RESOURCES, max_size=3))
 @PROPERTY
-async def test_a_removal_agrees_with_the_algebra_of_capabilities(
+async def test_release_agrees_with_capability_without(
     client: Redis, held: dict[str, list[str]], drop: list[str]
 ) -> None:
     store, kept = RedisStore(client), Capability(held)
@@ -77,7 +77,7 @@ async def test_a_removal_agrees_with_the_algebra_of_capabilities(
 
 @given(one=CAPABILITIES, other=CAPABILITIES)
 @PROPERTY
-async def test_an_addition_agrees_with_the_algebra_of_capabilities(
+async def test_add_agrees_with_the_union_of_capabilities(
     client: Redis, one: dict[str, list[str]], other: dict[str, list[str]]
 ) -> None:
     store, both = RedisStore(client), Capability(one) | Capability(other)
@@ -97,7 +97,7 @@ async def test_each_call_is_one_round_trip(client: Redis) -> None:
     assert await calls(client) == {"evalsha": 3}
 
 
-async def test_a_server_that_forgot_the_script_is_taught_it_once(client: Redis) -> None:
+async def test_script_is_loaded_once_after_redis_lost_it(client: Redis) -> None:
     store = RedisStore(client)
     await client.script_flush()
     await client.config_resetstat()
@@ -107,7 +107,7 @@ async def test_a_server_that_forgot_the_script_is_taught_it_once(client: Redis) 
     assert await calls(client) == {"evalsha": 2, "eval": 1}
 
 
-async def test_what_is_held_expires_after_its_last_use(client: Redis) -> None:
+async def test_grants_expire_after_their_last_use(client: Redis) -> None:
     store = RedisStore(client, ttl=timedelta(hours=1))
     await store.change(alice(), add=Capability({"a": "publish"}))
     (key,) = await client.keys()
@@ -121,7 +121,7 @@ async def test_what_is_held_expires_after_its_last_use(client: Redis) -> None:
         assert 3_500_000 < await client.pttl(key) <= 3_600_000
 
 
-async def test_there_is_one_key_for_each_client_of_an_app_under_the_prefix(client: Redis) -> None:
+async def test_each_client_of_an_app_has_one_key_under_the_prefix(client: Redis) -> None:
     store = RedisStore(client, prefix="mine:")
     await store.change(alice("alice"), add=Capability({"a": "publish", "b": "publish"}))
     await store.change(alice("bob:1"), add=Capability({"a": "publish"}))
@@ -129,7 +129,7 @@ async def test_there_is_one_key_for_each_client_of_an_app_under_the_prefix(clien
     assert set(await client.keys()) == {b"mine:app1:alice", b"mine:app1:bob:1", b"mine:app2:alice"}
 
 
-async def test_nothing_held_leaves_nothing_behind(client: Redis) -> None:
+async def test_client_without_grants_leaves_no_key_in_redis(client: Redis) -> None:
     store = RedisStore(client)
     await store.load(alice())
     await store.change(alice(), add=Capability({"a": "publish"}))
@@ -137,13 +137,13 @@ async def test_nothing_held_leaves_nothing_behind(client: Redis) -> None:
     assert await client.keys() == []
 
 
-async def test_a_client_that_decodes_is_as_good(client: Redis, redis_server: RedisServer) -> None:
+async def test_client_that_decodes_responses_works(client: Redis, redis_server: RedisServer) -> None:
     await RedisStore(client).change(alice(), add=Capability({"ünïcode": "publish"}))
     async with Redis.from_url(redis_server.url, decode_responses=True) as decoding:
         assert await RedisStore(decoding).load(alice()) == Capability({"ünïcode": "publish"})
 
 
-async def test_what_cannot_be_read_is_an_error_and_not_nothing(client: Redis) -> None:
+async def test_unreadable_entry_is_an_error(client: Redis) -> None:
     store = RedisStore(client)
     await client.set("ably:grants:app1:alice", "another program's")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
@@ -165,7 +165,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisServer]:
     server.close()
 
 
-async def test_it_works_on_a_cluster(cluster: RedisServer) -> None:
+async def test_store_works_on_a_cluster(cluster: RedisServer) -> None:
     async with RedisCluster.from_url(cluster.url) as client:
         store = RedisStore(client)
         users = [f"user-{{{number}}}" for number in range(20)]
@@ -176,7 +176,7 @@ async def test_it_works_on_a_cluster(cluster: RedisServer) -> None:
             assert list(await store.load(alice(user))) == [f"room:{user}"]
 
 
-def test_a_client_that_is_not_asynchronous_is_refused(redis_server: RedisServer) -> None:
+def test_synchronous_client_is_refused(redis_server: RedisServer) -> None:
     with (
         redis.Redis.from_url(redis_server.url) as blocking,
         pytest.raises(TypeError, match=r"redis\.asyncio"),
@@ -184,19 +184,19 @@ def test_a_client_that_is_not_asynchronous_is_refused(redis_server: RedisServer)
         RedisStore(blocking)  # type: ignore[arg-type]
 
 
-def test_without_redis_py_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_redis_py_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
     with pytest.raises(ImportError, match=r"aiohttp-ably\[redis\]"):
         RedisStore("redis://localhost")
 
 
 @pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1)])
-def test_a_ttl_that_keeps_nothing_is_refused(ttl: timedelta) -> None:
+def test_ttl_of_zero_or_less_is_refused(ttl: timedelta) -> None:
     with pytest.raises(ValueError, match="ttl="):
         RedisStore("redis://localhost", ttl=ttl)
 
 
-async def test_closing_closes_what_it_opened_and_nothing_else(
+async def test_close_closes_only_connections_that_the_store_opened(
     client: Redis, redis_server: RedisServer
 ) -> None:
     ours = RedisStore(redis_server.url)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import CookieJar
-from apps import BASE, KEY, OTHER_KEY, SECRET, Client, ask, error, granted, make_app, rooms
+from apps import BASE, KEY, OTHER_KEY, SECRET, Client, error, make_app, request_token, rooms, token_capability
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def opened(text: str) -> tuple[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("client_id", ["alice", "zoë:1", None])
 @pytest.mark.parametrize("size", [1, 50])
-def test_the_digest_is_hmac_sha256_over_client_id_and_payload(client_id: str | None, size: int) -> None:
+def test_digest_is_hmac_sha256_over_client_id_and_payload(client_id: str | None, size: int) -> None:
     capability = Capability({f"chat:{n}": ["publish"] for n in range(size)})
     text = signed(SignedGrants(SECRET), capability, client_id)
     payload, members = opened(text)
@@ -63,7 +63,7 @@ def test_the_digest_is_hmac_sha256_over_client_id_and_payload(client_id: str | N
 
 @pytest.mark.parametrize("encrypt", [False, True])
 @pytest.mark.parametrize("size", [1, 50])
-def test_any_byte_changed_is_nothing_held(encrypt: bool, size: int) -> None:
+def test_grant_with_a_changed_byte_does_not_verify(encrypt: bool, size: int) -> None:
     grants = SignedGrants(SECRET, encrypt=encrypt)
     text = signed(grants, Capability({f"chat:{n}": ["publish"] for n in range(size)}))
     assert len(grants.verify(text, "alice", RING, now=NOW).capability) == size
@@ -77,12 +77,12 @@ def test_any_byte_changed_is_nothing_held(encrypt: bool, size: int) -> None:
 
 
 @given(st.text(max_size=60))
-def test_whatever_is_no_grant_is_nothing_held(text: str) -> None:
+def test_arbitrary_text_does_not_verify(text: str) -> None:
     with pytest.raises(InvalidCredential):
         SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
 
 
-def test_a_grant_is_of_one_client_and_key() -> None:
+def test_grant_verifies_for_its_client_and_key_only() -> None:
     grants = SignedGrants(SECRET)
     text = signed(grants)
     for client_id in ("bob", "alice:", "", None):
@@ -95,7 +95,7 @@ def test_a_grant_is_of_one_client_and_key() -> None:
 
 @pytest.mark.parametrize("size", [1, 400])
 @pytest.mark.parametrize("encrypt", [False, True])
-def test_a_grant_that_is_known_is_judged_anew(encrypt: bool, size: int) -> None:
+def test_cached_grant_is_checked_again(encrypt: bool, size: int) -> None:
     grants = SignedGrants(SECRET, encrypt=encrypt)
     text = signed(grants, Capability({f"chat:{n}": ["publish"] for n in range(size)}))
     first = grants.verify(text, "alice", RING, now=NOW)
@@ -114,7 +114,7 @@ def test_a_grant_that_is_known_is_judged_anew(encrypt: bool, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 100])
-async def test_a_jwt_that_is_known_is_judged_anew(size: int) -> None:
+async def test_cached_jwt_is_checked_again(size: int) -> None:
     carrier, capability = JWTStore(), Capability({f"chat:{n}": ["publish"] for n in range(size)})
     issuing = AuthRequest(client_id="alice", keys=RING, now=NOW)
     await carrier.change(issuing, add=capability)
@@ -147,7 +147,7 @@ async def test_a_jwt_that_is_known_is_judged_anew(size: int) -> None:
 
 
 @pytest.mark.parametrize("encrypt", [False, True])
-def test_the_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
+def test_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
     old = SignedGrants(SECRET, encrypt=encrypt)
     both = SignedGrants(["a newer secret of the server", SECRET], encrypt=encrypt)
     new = SignedGrants("a newer secret of the server", encrypt=encrypt)
@@ -157,7 +157,7 @@ def test_the_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
         new.verify(signed(old), "alice", RING, now=NOW)
 
 
-def test_an_encrypted_grant_shows_nothing() -> None:
+def test_encrypted_grant_is_unreadable() -> None:
     text = signed(SignedGrants(SECRET, encrypt=True))
     assert text[0] == "e"
     assert b"chat" not in base64.urlsafe_b64decode(text.partition(".")[0][1:] + "==")
@@ -165,7 +165,7 @@ def test_an_encrypted_grant_shows_nothing() -> None:
         SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
 
 
-def test_a_grant_expires_and_so_does_its_chain() -> None:
+def test_grant_expires_and_its_renewals_end_at_the_limit() -> None:
     grants = SignedGrants(SECRET, lifetime=timedelta(hours=1), limit=timedelta(hours=3))
     text = signed(grants)
     assert grants.verify(text, "alice", RING, now=NOW + 3599).expires == NOW + 3600
@@ -176,12 +176,12 @@ def test_a_grant_expires_and_so_does_its_chain() -> None:
 
 
 @pytest.mark.parametrize("secret", ["", "short", [], ["long enough to be a secret", "short"], b"short"])
-def test_a_short_secret_is_refused(secret: Any) -> None:
+def test_short_secret_is_refused(secret: Any) -> None:
     with pytest.raises(ValueError, match="token_urlsafe"):
         SignedGrants(secret)
 
 
-def test_a_lifetime_is_within_the_limit() -> None:
+def test_lifetime_is_a_second_at_least_and_no_longer_than_the_limit() -> None:
     with pytest.raises(ValueError, match="lifetime="):
         SignedGrants(SECRET, lifetime=timedelta(days=9))
 
@@ -207,43 +207,43 @@ def browser(aiohttp_client: Any) -> Browser:
     return Browser(aiohttp_client)
 
 
-async def test_the_cookie_is_for_the_server_alone(browser: Browser) -> None:
-    response = await ask(await browser.open(), ROOM)
+async def test_cookie_is_http_only_and_same_site_lax(browser: Browser) -> None:
+    response = await request_token(await browser.open(), ROOM)
     cookie = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"]
     attributes = {name: value for name, value in cookie.items() if value}
     assert attributes == {"httponly": True, "samesite": "Lax", "path": "/", "max-age": str(DAY)}
 
 
-async def test_the_cookie_is_secure_where_the_server_says_so(browser: Browser) -> None:
-    response = await ask(await browser.open(secure=True), ROOM)
+async def test_cookie_is_secure_when_the_server_wants_it(browser: Browser) -> None:
+    response = await request_token(await browser.open(secure=True), ROOM)
     assert SimpleCookie(response.headers["Set-Cookie"])["ably_grant"]["secure"]
 
 
-async def test_a_renewal_begins_the_time_anew_up_to_the_limit(browser: Browser) -> None:
+async def test_renewal_extends_the_grant_up_to_the_limit(browser: Browser) -> None:
     client = await browser.open(lifetime=timedelta(hours=1), limit=timedelta(hours=2))
-    await ask(client, ROOM)
+    await request_token(client, ROOM)
     text = next(cookie.value for cookie in client.session.cookie_jar)
     for minutes, held in ((50, True), (100, True), (119, True), (120, False)):
         browser.now = NOW + minutes * 60
-        response = await ask(client, headers={"Cookie": f"ably_grant={text}"})
-        assert ("chat:1" in await granted(response)) is held
+        response = await request_token(client, headers={"Cookie": f"ably_grant={text}"})
+        assert ("chat:1" in await token_capability(response)) is held
         if "Set-Cookie" in response.headers:
             text = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"].value
 
 
-async def test_a_cookie_that_is_fresh_and_says_the_same_stays(browser: Browser) -> None:
+async def test_fresh_and_unchanged_cookie_is_not_sent_again(browser: Browser) -> None:
     client = await browser.open(lifetime=timedelta(hours=10))
-    assert "Set-Cookie" in (await ask(client, ROOM)).headers
+    assert "Set-Cookie" in (await request_token(client, ROOM)).headers
     browser.now = NOW + 59 * 60
     for requested, renewed in ((None, False), (ROOM, False), ({"chat:2": ["subscribe"]}, True)):
-        response = await ask(client, requested)
-        assert "chat:1" in await granted(response)
+        response = await request_token(client, requested)
+        assert "chat:1" in await token_capability(response)
         assert ("Set-Cookie" in response.headers) is renewed
     browser.now += 61 * 60
-    assert "Set-Cookie" in (await ask(client)).headers
+    assert "Set-Cookie" in (await request_token(client)).headers
 
 
-def test_a_grant_that_would_be_signed_otherwise_is_not_fresh() -> None:
+def test_grant_that_would_be_signed_differently_is_not_fresh() -> None:
     grants = SignedGrants(SECRET)
     text, newer = signed(grants), KeyRing(["app1.key2:another-secret-of-the-same-app", KEY])
     for others, ring, fresh in (
@@ -255,47 +255,53 @@ def test_a_grant_that_would_be_signed_otherwise_is_not_fresh() -> None:
         assert others.is_fresh(others.verify(text, "alice", ring, now=NOW), now=NOW) is fresh
 
 
-async def test_a_grant_changed_on_the_way_is_dropped_without_an_error(
+async def test_changed_grant_is_ignored_and_logged(
     browser: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     client = await browser.open()
-    response = await ask(client, ROOM)
+    response = await request_token(client, ROOM)
     text = SimpleCookie(response.headers["Set-Cookie"])["ably_grant"].value
     client.session.cookie_jar.clear()
-    assert await granted(await ask(client, headers={"Cookie": f"ably_grant={text}x"})) == BASE
+    assert (
+        await token_capability(await request_token(client, headers={"Cookie": f"ably_grant={text}x"})) == BASE
+    )
     assert "a grant was ignored" in caplog.text
     assert text not in caplog.text
 
 
-async def test_a_client_without_cookies_gets_its_grant_in_the_header(browser: Browser) -> None:
+async def test_client_without_cookies_gets_its_grant_in_the_header(browser: Browser) -> None:
     client = await browser.open()
-    response = await ask(client, ROOM, headers={"Ably-Grant": ""})
+    response = await request_token(client, ROOM, headers={"Ably-Grant": ""})
     assert "Set-Cookie" not in response.headers
     held = response.headers["Ably-Grant"]
-    response = await ask(client, headers={"Ably-Grant": held})
-    assert await granted(response) == {**BASE, **ROOM}
+    response = await request_token(client, headers={"Ably-Grant": held})
+    assert await token_capability(response) == {**BASE, **ROOM}
     assert response.headers["Ably-Grant"]
-    assert await granted(await ask(client, user="bob", headers={"Ably-Grant": held})) == BASE
+    assert (
+        await token_capability(await request_token(client, user="bob", headers={"Ably-Grant": held})) == BASE
+    )
 
 
 @pytest.mark.parametrize("headers", [{}, {"Ably-Grant": ""}], ids=["cookie", "header"])
-async def test_a_grant_too_large_to_travel_is_refused_and_the_old_one_stays(
+async def test_too_large_grant_is_refused_and_the_old_one_stays(
     headers: dict[str, str], browser: Browser
 ) -> None:
     client = await browser.open()
     names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(200)]
-    response = await ask(client, ROOM, headers=headers)
+    response = await request_token(client, ROOM, headers=headers)
     kept = {"Ably-Grant": response.headers["Ably-Grant"]} if headers else {}
-    response = await ask(client, {f"chat:{name}": ["publish"] for name in names}, method="POST", headers=kept)
+    response = await request_token(
+        client, {f"chat:{name}": ["publish"] for name in names}, method="POST", headers=kept
+    )
     assert await error(response) == (413, 40009)
     assert "RedisStore" in (await response.json())["error"]["message"]
     assert "Set-Cookie" not in response.headers
     assert "Ably-Grant" not in response.headers
-    assert await granted(await ask(client, headers=kept)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client, headers=kept)) == {**BASE, **ROOM}
 
 
-async def test_two_grants_in_one_request_are_both_kept(browser: Browser, aiohttp_client: Any) -> None:
+async def test_two_grants_in_one_request_are_both_stored(browser: Browser, aiohttp_client: Any) -> None:
     from aiohttp import web
 
     from aiohttp_ably import get_auth
@@ -312,4 +318,4 @@ async def test_two_grants_in_one_request_are_both_kept(browser: Browser, aiohttp
     response = await client.post("/join", headers={"X-User": "alice"})
     assert response.headers["Ably-Reauthorize"] == "1"
     assert len(response.headers.getall("Set-Cookie")) == 1
-    assert await granted(await ask(client)) == {**BASE, **ROOM, "chat:2": ["publish"]}
+    assert await token_capability(await request_token(client)) == {**BASE, **ROOM, "chat:2": ["publish"]}

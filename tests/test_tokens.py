@@ -51,7 +51,7 @@ EXAMPLES = [
 
 @given(fields)
 @settings(max_examples=50)
-def test_the_mac_is_that_of_ably_python(given_fields: dict[str, Any]) -> None:
+def test_mac_is_that_of_ably_python(given_fields: dict[str, Any]) -> None:
     import asyncio
 
     async def theirs() -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_the_mac_is_that_of_ably_python(given_fields: dict[str, Any]) -> None:
     assert verify_token_request(signed, RING) == ApiKey(KEY)
 
 
-def test_the_mac_is_that_of_ably_js() -> None:
+def test_mac_is_that_of_ably_js() -> None:
     node, folder = require_node(), require_ably_js()
     generated: list[dict[str, Any]] = list(EXAMPLES)
 
@@ -108,13 +108,13 @@ def test_the_mac_is_that_of_ably_js() -> None:
 
 
 @given(fields)
-def test_the_json_of_a_token_request_is_its_members(given_fields: dict[str, Any]) -> None:
+def test_json_of_a_token_request_has_its_members(given_fields: dict[str, Any]) -> None:
     signed = sign_token_request(ApiKey(KEY), **given_fields)
     assert json.loads(signed.to_json()) == signed.to_dict()
     assert list(json.loads(signed.to_json())) == list(signed.to_dict())
 
 
-def test_a_token_request_has_exactly_its_members() -> None:
+def test_token_request_has_exactly_the_documented_members() -> None:
     signed = sign_token_request(ApiKey(KEY), capability=LOBBY, client_id=None, ttl=60_000, timestamp=5)
     assert set(signed.to_dict()) == {"keyName", "ttl", "nonce", "capability", "timestamp", "mac"}
     assert len(signed.nonce) >= 16
@@ -124,7 +124,7 @@ def test_a_token_request_has_exactly_its_members() -> None:
     )
 
 
-def test_an_empty_nonce_is_none() -> None:
+def test_empty_nonce_is_replaced_by_a_random_one() -> None:
     signed = sign_token_request(
         ApiKey(KEY), capability=LOBBY, client_id=None, ttl=60_000, timestamp=5, nonce=""
     )
@@ -132,7 +132,7 @@ def test_an_empty_nonce_is_none() -> None:
 
 
 @pytest.mark.parametrize("member", ["keyName", "clientId", "ttl", "nonce", "capability", "timestamp", "mac"])
-def test_a_changed_token_request_does_not_verify(member: str) -> None:
+def test_changed_token_request_does_not_verify(member: str) -> None:
     signed = sign_token_request(
         ApiKey(KEY), capability=LOBBY, client_id="alice", ttl=60_000, timestamp=5
     ).to_dict()
@@ -142,7 +142,7 @@ def test_a_changed_token_request_does_not_verify(member: str) -> None:
             verify_token_request({**signed, member: changed}, RING)
 
 
-def test_nothing_is_signed_without_a_capability() -> None:
+def test_empty_capability_is_not_signed() -> None:
     for sign in (
         lambda: sign_token_request(ApiKey(KEY), capability=Capability(), client_id="a", ttl=1, timestamp=1),
         lambda: sign_jwt(ApiKey(KEY), capability=Capability(), client_id="a", issued=1, expires=2),
@@ -152,12 +152,12 @@ def test_nothing_is_signed_without_a_capability() -> None:
 
 
 @pytest.mark.parametrize("client_id", ["", "a\nb", "a\x00", "a\u2028b", 5])
-def test_a_client_id_that_is_none_is_not_signed(client_id: Any) -> None:
+def test_invalid_client_id_is_not_signed(client_id: Any) -> None:
     with pytest.raises(InvalidClientId):
         sign_token_request(ApiKey(KEY), capability=LOBBY, client_id=client_id, ttl=1, timestamp=1)
 
 
-def test_a_jwt_says_what_was_signed() -> None:
+def test_jwt_has_the_documented_claims() -> None:
     token = sign_jwt(
         ApiKey(KEY),
         capability=LOBBY,
@@ -183,7 +183,7 @@ def test_a_jwt_says_what_was_signed() -> None:
 
 
 @given(fields, st.dictionaries(text.map("ably.channel.{}".format), text))
-def test_a_jwt_is_read_by_another_library(given_fields: dict[str, Any], claims: dict[str, str]) -> None:
+def test_jwt_is_read_by_pyjwt(given_fields: dict[str, Any], claims: dict[str, str]) -> None:
     capability, client_id = given_fields["capability"], given_fields["client_id"]
     token = sign_jwt(
         ApiKey(KEY), capability=capability, client_id=client_id, issued=1, expires=2, claims=claims
@@ -193,7 +193,7 @@ def test_a_jwt_is_read_by_another_library(given_fields: dict[str, Any], claims: 
     assert payload == {"iat": 1, "exp": 2, "x-ably-capability": capability.text, **whose, **claims}
 
 
-def test_claims_may_not_replace_those_of_the_server() -> None:
+def test_claims_cannot_replace_those_of_the_server() -> None:
     with pytest.raises(ValueError, match="x-ably-clientId"):
         sign_jwt(
             ApiKey(KEY), capability=LOBBY, client_id="a", issued=1, expires=2, claims={"x-ably-clientId": "b"}
@@ -229,7 +229,7 @@ UNVERIFIED = [
 
 @pytest.mark.parametrize("token", [row[1] for row in UNVERIFIED], ids=[row[0] for row in UNVERIFIED])
 @pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
-def test_a_jwt_that_does_not_hold_is_refused(token: str) -> None:
+def test_jwt_that_does_not_verify_is_refused(token: str) -> None:
     with pytest.raises(InvalidCredential):
         verify_jwt(token, RING, now=1000)
 
