@@ -112,4 +112,24 @@ def denied(response: ClientResponse) -> dict[str, list[str]]:
     return json.loads(response.headers.get("Ably-Denied", "{}"))
 
 
+class GrantClient:
+    """A client that keeps its grant and sends it in `Ably-Grant`: what it got in that header, or its JWT."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.grant = ""
+
+    async def request(self, method: str, path: str, *, headers: Any = None, **options: Any) -> ClientResponse:
+        sent = {"Ably-Grant": self.grant, **(headers or {})}
+        response = await self._client.request(method, path, headers=sent, **options)
+        if "Ably-Grant" in response.headers:
+            self.grant = response.headers["Ably-Grant"]
+        elif response.status == 200:
+            self.grant = (await response.json()).get("token", self.grant)
+        return response
+
+    async def post(self, path: str, **options: Any) -> ClientResponse:
+        return await self.request("POST", path, **options)
+
+
 ask, granted = request_token, token_capability
