@@ -159,6 +159,19 @@ def test_unknown_operation_in_code_warns_with_the_nearest_known_one_and_its_line
     assert [one.filename for one in caught] == [__file__]
 
 
+@pytest.mark.filterwarnings("ignore::aiohttp_ably.errors.UnknownOperationWarning")
+def test_unknown_operation_in_code_is_kept() -> None:
+    assert Capability({"a": ["publish", "new-at-ably"]}).to_dict() == {"a": ["new-at-ably", "publish"]}
+    assert Capability({"a": ["new-at-ably", "*"]}).to_dict() == {"a": ["*"]}
+
+
+def test_unknown_operation_without_a_near_one_lists_the_known_ones() -> None:
+    with pytest.raises(
+        InvalidCapability, match=r"unknown operation 'zzzz'; known are \*, annotation-publish, .*subscribe"
+    ):
+        Capability.parse({"a": ["zzzz"]})
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
