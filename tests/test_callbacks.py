@@ -1,4 +1,4 @@
-"""What a user gave us is answered within a time, however it waits."""
+"""Callbacks of the app: sync or async, with a timeout, and any failure as Unavailable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
 T = TypeVar("T")
 
 
-async def work_on(work: Awaitable[T], seconds: float) -> T:
+async def run_for(work: Awaitable[T], seconds: float) -> T:
     return await run(work, seconds, lambda: "the store")
 
 
@@ -23,7 +23,7 @@ async def test_result_is_returned() -> None:
     async def work() -> int:
         return 1
 
-    assert await work_on(work(), 10) == 1
+    assert await run_for(work(), 10) == 1
 
 
 async def test_awaited_results_and_errors_reach_the_callback() -> None:
@@ -38,7 +38,7 @@ async def test_awaited_results_and_errors_reach_the_callback() -> None:
 
     asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
     asyncio.get_running_loop().call_soon(ready.set_result, 1)
-    assert await work_on(work(), 10) == 2
+    assert await run_for(work(), 10) == 2
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
@@ -49,13 +49,13 @@ async def test_failure_becomes_unavailable(turns: int, caplog: pytest.LogCapture
         raise ValueError("no")
 
     with pytest.raises(Unavailable, match="try again") as refused:
-        await work_on(work(), 10)
+        await run_for(work(), 10)
     assert isinstance(refused.value.__cause__, ValueError)
     assert "ValueError: no" in caplog.text
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["a refusal", "a wrong use"])
+@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["auth error", "usage error"])
 async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Exception) -> None:
     async def work() -> None:
         for _ in range(turns):
@@ -63,7 +63,7 @@ async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Ex
         raise refusal
 
     with pytest.raises(type(refusal)) as refused:
-        await work_on(work(), 10)
+        await run_for(work(), 10)
     assert refused.value is refusal
 
 
@@ -81,9 +81,9 @@ async def test_callback_that_hangs_is_cancelled_and_may_clean_up(turns: int) -> 
             cleaned.append(True)
 
     with pytest.raises(Unavailable, match=r"the store did not answer within 0\.01 s"):
-        await work_on(work(), 0.01)
+        await run_for(work(), 0.01)
     assert cleaned == [True]
-    await asyncio.sleep(0)  # nobody is cancelled by it later
+    await asyncio.sleep(0)  # the caller is not cancelled later
 
 
 async def test_timeout_inside_the_callback_stays_its_own() -> None:
@@ -94,7 +94,7 @@ async def test_timeout_inside_the_callback_stays_its_own() -> None:
             return "went on"
         return "never"
 
-    assert await work_on(work(), 10) == "went on"
+    assert await run_for(work(), 10) == "went on"
 
 
 async def test_cancelling_the_caller_cancels_the_callback() -> None:
@@ -109,7 +109,7 @@ async def test_cancelling_the_caller_cancels_the_callback() -> None:
             seen.append("cancelled")
             raise
 
-    task = asyncio.create_task(work_on(work(), 10))
+    task = asyncio.create_task(run_for(work(), 10))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

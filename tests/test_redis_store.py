@@ -1,4 +1,4 @@
-"""RedisStore against a real redis-server: what is its own beside the contract of all stores."""
+"""RedisStore on a real redis-server: what the contract of all stores does not cover."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ async def client(redis_server: RedisServer) -> AsyncIterator[Redis]:
 
 
 async def calls(client: Redis) -> dict[str, int]:
-    """How often each command of the scripting kind was sent since the last reset."""
+    """How often each scripting command was sent since the last reset."""
     statistics = await client.info("commandstats")
     return {
-        name.removeprefix("cmdstat_"): told["calls"]
-        for name, told in statistics.items()
+        name.removeprefix("cmdstat_"): counted["calls"]
+        for name, counted in statistics.items()
         if name in ("cmdstat_evalsha", "cmdstat_eval", "cmdstat_script|load")
     }
 
@@ -56,22 +56,22 @@ PROPERTY = settings(
 )
 
 
-@given(held=CAPABILITIES, drop=st.lists(RESOURCES, max_size=3))
+@given(stored=CAPABILITIES, release=st.lists(RESOURCES, max_size=3))
 @PROPERTY
 async def test_release_agrees_with_capability_without(
-    client: Redis, held: dict[str, list[str]], drop: list[str]
+    client: Redis, stored: dict[str, list[str]], release: list[str]
 ) -> None:
-    store, kept = RedisStore(client), Capability(held)
+    store, before = RedisStore(client), Capability(stored)
     await client.delete("ably:grants:app1:alice")
-    assert await store.change(alice(), add=kept) == kept
+    assert await store.change(alice(), add=before) == before
     try:
-        expected = kept.without(*drop)
+        expected = before.without(*release)
     except InvalidCapability:
         with pytest.raises(InvalidCapability):
-            await store.change(alice(), release=tuple(drop))
-        expected = kept
+            await store.change(alice(), release=tuple(release))
+        expected = before
     else:
-        assert await store.change(alice(), release=tuple(drop)) == expected
+        assert await store.change(alice(), release=tuple(release)) == expected
     assert await store.load(alice()) == expected
 
 
@@ -145,10 +145,10 @@ async def test_client_that_decodes_responses_works(client: Redis, redis_server: 
 
 async def test_unreadable_entry_is_an_error(client: Redis) -> None:
     store = RedisStore(client)
-    await client.set("ably:grants:app1:alice", "another program's")
+    await client.set("ably:grants:app1:alice", "a key of another program")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         await store.load(alice())
-    await client.hset("ably:grants:app1:bob", "app1.key1 a", "no JSON")
+    await client.hset("ably:grants:app1:bob", "app1.key1 a", "not JSON")
     with pytest.raises(ValueError, match="Expecting value"):
         await store.load(alice("bob"))
 
@@ -190,20 +190,30 @@ def test_missing_redis_py_names_the_extra_to_install(monkeypatch: pytest.MonkeyP
         RedisStore("redis://localhost")
 
 
+async def test_defaults_are_the_documented_prefix_and_30_days(client: Redis) -> None:
+    await RedisStore(client).change(alice(), add=Capability({"a": "publish"}))
+    assert await client.keys() == [b"ably:grants:app1:alice"]
+    assert 0 <= 30 * 86_400_000 - await client.pttl("ably:grants:app1:alice") < 60_000
+
+
+def test_ttl_of_a_millisecond_is_accepted() -> None:
+    ttl = timedelta(milliseconds=1)
+    assert RedisStore("redis://localhost", ttl=ttl).ttl == ttl
+
+
 @pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1)])
 def test_ttl_of_zero_or_less_is_refused(ttl: timedelta) -> None:
-    with pytest.raises(ValueError, match="ttl="):
+    with pytest.raises(ValueError, match="ttl= must be over 0"):
         RedisStore("redis://localhost", ttl=ttl)
 
 
 async def test_close_closes_only_connections_that_the_store_opened(
     client: Redis, redis_server: RedisServer
 ) -> None:
-    ours = RedisStore(redis_server.url)
-    await ours.load(alice())
-    await ours.close()
-    while len(await client.client_list()) > 1:  # the server notices a little later
+    from_url = RedisStore(redis_server.url)
+    await from_url.load(alice())
+    await from_url.close()
+    while len(await client.client_list()) > 1:  # the server notices it a little later
         pass
-    yours = RedisStore(client)
-    await yours.close()
+    await RedisStore(client).close()
     assert await client.ping()

@@ -1,4 +1,4 @@
-"""Grants in a session: kept there, bound to client and key, and never lost to a cookie that is too large."""
+"""SessionStore: grants in a session belong to a client and a key, and always fit the cookie of the session."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import pytest
 from aiohttp import ClientError, CookieJar, DummyCookieJar, web
 from aiohttp_session import SimpleCookieStorage
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
-from apps import BASE, KEY, OTHER_KEY, Client, error, install, request_token, rooms, token_capability
+from apps import BASE, KEY, OTHER_KEY, ROOM, Client, error, install, request_token, rooms, token_capability
 from cryptography.fernet import Fernet
 
-from aiohttp_ably import KeyRing, ServerStored, SessionStore, get_auth
+from aiohttp_ably import AuthRequest, KeyRing, ServerStored, SessionStore, UsageError, get_auth
 
-ROOM = {"chat:1": ["publish"]}
 STORAGES = {
     "simple": SimpleCookieStorage,
     "encrypted": lambda: EncryptedCookieStorage(Fernet(Fernet.generate_key())),
@@ -66,7 +65,7 @@ async def test_session_too_large_for_its_cookie_is_refused_and_the_old_one_stays
 
 
 async def test_every_accepted_session_fits_the_cookie_limit_of_browsers(client: Client) -> None:
-    """Room by room until it is refused: every cookie before that is within what browsers keep."""
+    """Request room after room until one is refused: every cookie before fits."""
     for number in range(400):
         room = hashlib.sha256(str(number).encode()).hexdigest()
         response = await request_token(client, {f"chat:{room}": ["publish"]})
@@ -185,9 +184,9 @@ async def test_cached_session_expires(aiohttp_client: Any, monkeypatch: pytest.M
     began = time.time()
     monkeypatch.setattr(time, "time", lambda: began)
     cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    for seconds, held in ((0, {**BASE, **ROOM}), (60, {**BASE, **ROOM}), (61, BASE), (62, BASE)):
+    for seconds, expected in ((0, {**BASE, **ROOM}), (60, {**BASE, **ROOM}), (61, BASE), (62, BASE)):
         monkeypatch.setattr(time, "time", lambda now=began + seconds: now)
-        assert await token_capability(await request_token(client, cookies=cookie)) == held
+        assert await token_capability(await request_token(client, cookies=cookie)) == expected
 
 
 async def test_cached_session_of_one_app_does_not_count_for_another(aiohttp_client: Any) -> None:
@@ -207,8 +206,10 @@ async def test_change_of_a_cached_session_in_the_same_request_counts(aiohttp_cli
 
     client = await encrypted(aiohttp_client, identify=identify)
     cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    for headers, held in (({}, {**BASE, **ROOM}), ({"X-Forget": "1"}, BASE), ({}, {**BASE, **ROOM})):
-        assert await token_capability(await request_token(client, cookies=cookie, headers=headers)) == held
+    for headers, expected in (({}, {**BASE, **ROOM}), ({"X-Forget": "1"}, BASE), ({}, {**BASE, **ROOM})):
+        assert (
+            await token_capability(await request_token(client, cookies=cookie, headers=headers)) == expected
+        )
 
 
 @pytest.mark.parametrize("entry", [5, {}, {"client": "alice", "key": "app1.key1", "capability": "chat"}])
@@ -231,14 +232,14 @@ async def test_missing_sessions_are_explained_in_the_log(
     assert "aiohttp_session.setup(app, storage) before" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["stream", "stream unsent", "websocket"])
+@pytest.mark.parametrize("kind", ["stream", "unsent stream", "websocket"])
 async def test_grant_that_the_session_would_not_save_is_an_error_before_the_response_is_sent(
     kind: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await get_auth(request).grant(ROOM)
         response: Any = web.WebSocketResponse() if kind == "websocket" else web.StreamResponse()
-        if kind != "stream unsent":
+        if kind != "unsent stream":
             await response.prepare(request)
         return response
 
@@ -252,3 +253,77 @@ async def test_grant_that_the_session_would_not_save_is_an_error_before_the_resp
     with pytest.raises(ClientError):
         await call("/handler", headers=headers, **({} if kind == "websocket" else {"raise_for_status": True}))
     assert "plain response" in caplog.text
+
+
+async def session_client(aiohttp_client: Any, storage: Any, store: SessionStore) -> Client:
+    app = web.Application()
+    aiohttp_session.setup(app, storage)
+    install(app, ServerStored(rooms(), store=store, base=BASE))
+    return await aiohttp_client(app)
+
+
+async def test_session_cookie_may_have_4096_bytes_with_its_attributes(aiohttp_client: Any) -> None:
+    first = await session_client(aiohttp_client, SimpleCookieStorage(cookie_name="s"), SessionStore())
+    spare = 4096 - len((await request_token(first, ROOM)).headers["Set-Cookie"])
+    exact = SimpleCookieStorage(cookie_name="s" + "x" * spare)
+    response = await request_token(await session_client(aiohttp_client, exact, SessionStore()), ROOM)
+    assert len(response.headers["Set-Cookie"]) == 4096
+    over = SimpleCookieStorage(cookie_name="s" + "x" * (spare + 1))
+    response = await request_token(await session_client(aiohttp_client, over, SessionStore()), ROOM)
+    assert await error(response) == (413, 40009)
+    assert "of 4097 bytes, and 4096 is the limit" in (await response.json())["error"]["message"]
+
+
+class OwnStorage(SimpleCookieStorage):
+    """A storage of an app, with a cookie that is too long for browsers."""
+
+    def __init__(self) -> None:
+        super().__init__(cookie_name="x" * 4096)
+
+
+def nacl_storage() -> aiohttp_session.AbstractStorage:
+    """A storage with the name of NaClCookieStorage, which needs PyNaCl."""
+
+    class Storage(aiohttp_session.AbstractStorage):
+        async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+            return aiohttp_session.Session(None, data=None, new=True)
+
+        async def save_session(
+            self, request: web.Request, response: web.StreamResponse, session: aiohttp_session.Session
+        ) -> None:
+            self.save_cookie(response, self._encoder(self._get_session_data(session)))
+
+    Storage.__name__, Storage.__module__ = "NaClCookieStorage", "aiohttp_session.nacl_storage"
+    return Storage(cookie_name="x" * 4096)
+
+
+@pytest.mark.parametrize(
+    ("storage", "in_cookie", "status"),
+    [
+        (OwnStorage, None, 413),
+        (OwnStorage, True, 413),
+        (OwnStorage, False, 200),
+        (nacl_storage, None, 413),
+        (nacl_storage, False, 200),
+    ],
+)
+async def test_length_is_checked_for_sessions_in_cookies(
+    storage: Any, in_cookie: bool | None, status: int, aiohttp_client: Any
+) -> None:
+    client = await session_client(aiohttp_client, storage(), SessionStore(in_cookie=in_cookie))
+    assert (await request_token(client, ROOM, max_field_size=20_000)).status == status
+
+
+async def test_session_entry_has_the_documented_members(aiohttp_client: Any) -> None:
+    client = await session_client(aiohttp_client, SimpleCookieStorage(), SessionStore("mine"))
+    cookie = (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value
+    entry = {"client": "alice", "key": "app1.key1", "capability": ROOM}
+    assert json.loads(cookie)["session"] == {"mine": entry}
+    emptied = (await request_token(client, params={"drop": "chat:1"})).cookies["AIOHTTP_SESSION"].value
+    assert json.loads(emptied).get("session", {}) == {}
+
+
+async def test_store_without_a_request_says_which_store_to_use() -> None:
+    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
+    with pytest.raises(UsageError, match=r"within a request of that client; .* such as RedisStore"):
+        await SessionStore().load(auth)
