@@ -107,23 +107,24 @@ def serve(store: CapabilityStore) -> web.Application:
     return app
 
 
-def holds(check: Callable[[Browser], Awaitable[None]]) -> Callable[[Browser], Awaitable[None]]:
+def contract(check: Callable[[Browser], Awaitable[None]]) -> Callable[[Browser], Awaitable[None]]:
+    """Add `check` to the contract."""
     CONTRACT.append(check)
     return check
 
 
-@holds
+@contract
 async def nothing_is_granted_at_first(browser: Browser) -> None:
     assert await browser.load() == {}
 
 
-@holds
+@contract
 async def added_capability_is_granted(browser: Browser) -> None:
     assert await browser.add({"a": ["publish"]}) == {"a": ["publish"]}
     assert await browser.load() == {"a": ["publish"]}
 
 
-@holds
+@contract
 async def added_capability_joins_the_granted_one(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["subscribe"]})
     joined = {"a": ["publish", "subscribe"], "b": ["subscribe"], "c": ["history"]}
@@ -131,7 +132,7 @@ async def added_capability_joins_the_granted_one(browser: Browser) -> None:
     assert await browser.load() == joined
 
 
-@holds
+@contract
 async def added_base_is_granted_like_any_other(browser: Browser) -> None:
     assert await browser.add(BASE) == BASE
     assert await browser.load() == BASE
@@ -139,14 +140,14 @@ async def added_base_is_granted_like_any_other(browser: Browser) -> None:
     assert await browser.load() == {}
 
 
-@holds
+@contract
 async def star_operation_absorbs_the_others(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["*"]})
     assert await browser.add({"a": ["*"], "b": ["publish"]}) == {"a": ["*"], "b": ["*"]}
     assert await browser.load() == {"a": ["*"], "b": ["*"]}
 
 
-@holds
+@contract
 async def released_resource_is_gone(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["subscribe"]})
     assert await browser.release("a", "never granted") == {"b": ["subscribe"]}
@@ -155,14 +156,14 @@ async def released_resource_is_gone(browser: Browser) -> None:
     assert await browser.load() == {}
 
 
-@holds
+@contract
 async def released_pattern_releases_all_that_it_covers(browser: Browser) -> None:
     await browser.add({name: ["publish"] for name in ("room:1", "room:2:x", "hall:1", "room")})
     assert sorted(await browser.release("room:*")) == ["hall:1", "room"]
     assert sorted(await browser.load()) == ["hall:1", "room"]
 
 
-@holds
+@contract
 async def release_that_cannot_be_expressed_changes_nothing(browser: Browser) -> None:
     await browser.add({"room:*": ["publish"], "a": ["publish"]})
     with pytest.raises(Refused, match="40000"):
@@ -170,7 +171,7 @@ async def release_that_cannot_be_expressed_changes_nothing(browser: Browser) -> 
     assert await browser.load() == {"a": ["publish"], "room:*": ["publish"]}
 
 
-@holds
+@contract
 async def release_and_add_are_one_step(browser: Browser) -> None:
     await browser.add({"team:a": ["publish"], "team:b": ["publish"], "lobby": ["publish"]})
     changed = {"lobby": ["publish", "subscribe"], "team:a": ["subscribe"]}
@@ -179,7 +180,7 @@ async def release_and_add_are_one_step(browser: Browser) -> None:
     assert await browser.load() == changed
 
 
-@holds
+@contract
 async def change_that_fails_changes_nothing(browser: Browser) -> None:
     await browser.add({"room:*": ["publish"], "a": ["publish"]})
     with pytest.raises(Refused, match="40000"):
@@ -187,7 +188,7 @@ async def change_that_fails_changes_nothing(browser: Browser) -> None:
     assert await browser.load() == {"a": ["publish"], "room:*": ["publish"]}
 
 
-@holds
+@contract
 async def changes_in_one_request_all_take_effect(browser: Browser) -> None:
     await browser.add({"a": ["publish"]})
     changes: Any = [({"b": ["publish"]}, []), ({}, ["a"]), ({"c": ["publish"]}, [])]
@@ -195,14 +196,14 @@ async def changes_in_one_request_all_take_effect(browser: Browser) -> None:
     assert await browser.load() == {"b": ["publish"], "c": ["publish"]}
 
 
-@holds
+@contract
 async def order_of_releases_does_not_matter(browser: Browser) -> None:
     for release in (["team:a", "team:*"], ["team:*", "team:a"]):
         await browser.add({"team:*": ["publish"], "b": ["publish"]})
         assert await browser.release(*release) == {"b": ["publish"]}
 
 
-@holds
+@contract
 async def any_resource_name_is_stored_unchanged(browser: Browser) -> None:
     names = ["ünïcode:聊天:🎉", "with space", 'quo"te\\', "{tag}", "a,b", "[?rewind=1]x", "%2F/", "a\x00b"]
     unusual = {name: ["publish"] for name in sorted(names)}
@@ -211,7 +212,7 @@ async def any_resource_name_is_stored_unchanged(browser: Browser) -> None:
     assert await browser.release(*names) == {}
 
 
-@holds
+@contract
 async def grant_of_one_client_is_never_returned_for_another(browser: Browser) -> None:
     await browser.add({"a": ["publish"]}, "alice")
     assert await browser.load("bob") == {}
@@ -220,7 +221,7 @@ async def grant_of_one_client_is_never_returned_for_another(browser: Browser) ->
     assert await browser.load("alice") == ({"a": ["publish"]} if browser.store.by_client_id else {})
 
 
-@holds
+@contract
 async def similar_client_ids_are_told_apart(browser: Browser) -> None:
     for number, user in enumerate(["a", "a:b", "A", "a b", "ä", "a:", "{a}", "app1:a"]):
         assert await browser.load(user) == {}
@@ -228,7 +229,7 @@ async def similar_client_ids_are_told_apart(browser: Browser) -> None:
         assert await browser.load(user) == {f"room:{number}": ["publish"]}
 
 
-@holds
+@contract
 async def grant_under_one_key_does_not_count_under_another(browser: Browser) -> None:
     await browser.add({"a": ["publish"]}, keys=KEY)
     assert await browser.load(keys=OTHER_KEY) == {}, "a key of another app"
@@ -240,7 +241,7 @@ async def grant_under_one_key_does_not_count_under_another(browser: Browser) -> 
         assert await browser.load(keys=KEY) == {"a": ["publish"]}
 
 
-@holds
+@contract
 async def grant_survives_the_rotation_of_keys(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["subscribe"]}, keys=[KEY])
     both = {"a": ["publish"], "b": ["subscribe"]}
@@ -249,7 +250,7 @@ async def grant_survives_the_rotation_of_keys(browser: Browser) -> None:
     assert await browser.release("b", keys=[NEWER_KEY]) == {"a": ["publish"]}
 
 
-@holds
+@contract
 async def change_during_a_rotation_is_stored(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["publish"]}, keys=[KEY])
     await browser.add({"a": ["subscribe"]}, keys=[NEWER_KEY, KEY])
@@ -257,7 +258,7 @@ async def change_during_a_rotation_is_stored(browser: Browser) -> None:
     assert await browser.load(keys=[NEWER_KEY]) == {"a": ["publish", "subscribe"]}
 
 
-@holds
+@contract
 async def release_during_a_rotation_is_not_undone(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["publish"]}, keys=[KEY])
     assert await browser.release("a", keys=[NEWER_KEY, KEY]) == {"b": ["publish"]}
@@ -265,7 +266,7 @@ async def release_during_a_rotation_is_not_undone(browser: Browser) -> None:
     assert await browser.load(keys=[NEWER_KEY]) == {"b": ["publish"]}
 
 
-@holds
+@contract
 async def anonymous_client_has_no_place_in_a_store_by_client_id(browser: Browser) -> None:
     assert await browser.load(None) == {}
     if browser.store.by_client_id:
@@ -277,7 +278,7 @@ async def anonymous_client_has_no_place_in_a_store_by_client_id(browser: Browser
         assert await browser.load("alice") == {}
 
 
-@holds
+@contract
 async def concurrent_changes_all_take_effect(browser: Browser) -> None:
     if not browser.store.by_client_id:
         return  # a browser keeps one grant or session: of two responses the last one wins
@@ -288,7 +289,7 @@ async def concurrent_changes_all_take_effect(browser: Browser) -> None:
     assert await browser.load() == {"room:0": ["publish"]}
 
 
-@holds
+@contract
 async def change_without_effect_sends_nothing(browser: Browser) -> None:
     await browser.add({"a": ["publish"]})
     browser.cookies.clear()
@@ -302,7 +303,7 @@ async def change_without_effect_sends_nothing(browser: Browser) -> None:
         assert browser.grants == []
 
 
-@holds
+@contract
 async def thousand_resources_are_stored_or_refused_whole(browser: Browser) -> None:
     await browser.add({"a": ["publish"], "b": ["publish"]})
     digests = sorted(hashlib.sha256(str(number).encode()).hexdigest() for number in range(1000))

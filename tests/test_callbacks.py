@@ -54,6 +54,19 @@ async def test_failure_becomes_unavailable(turns: int, caplog: pytest.LogCapture
     assert "ValueError: no" in caplog.text
 
 
+async def test_errors_name_the_part_that_is_awaited_at_the_moment(caplog: pytest.LogCaptureFixture) -> None:
+    part = "identify"
+
+    async def work() -> None:
+        nonlocal part
+        part = "authorize"
+        raise OSError("no")
+
+    with pytest.raises(Unavailable, match=r"^authorize failed; try again$"):
+        await run(work(), 10, lambda: part)
+    assert "authorize failed" in caplog.text
+
+
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
 @pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["auth error", "usage error"])
 async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Exception) -> None:
@@ -62,7 +75,7 @@ async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Ex
             await asyncio.sleep(0)
         raise refusal
 
-    with pytest.raises(type(refusal)) as refused:
+    with pytest.raises(type(refusal), match=r"^no$") as refused:
         await run_for(work(), 10)
     assert refused.value is refusal
 
@@ -95,6 +108,19 @@ async def test_timeout_inside_the_callback_stays_its_own() -> None:
         return "never"
 
     assert await run_for(work(), 10) == "went on"
+
+
+async def test_sync_callback_is_called_once_it_is_awaited() -> None:
+    calls: list[tuple[int, str]] = []
+
+    def callback(number: int, *, name: str) -> str:
+        calls.append((number, name))
+        return "answer"
+
+    work = as_async(callback)(1, name="a")
+    assert calls == []
+    assert await work == "answer"
+    assert calls == [(1, "a")]
 
 
 async def test_cancelling_the_caller_cancels_the_callback() -> None:
