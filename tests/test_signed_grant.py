@@ -83,6 +83,19 @@ def test_digest_is_hmac_sha256_over_client_id_and_payload(client_id: str | None,
 
 
 @pytest.mark.parametrize("encrypt", [False, True])
+def test_grant_is_deflated_only_where_that_is_shorter(encrypt: bool) -> None:
+    ring = KeyRing(["a.b:secret"])
+    grants = SignedGrants(SECRET, lifetime=timedelta(seconds=1), encrypt=encrypt)
+    for capability, letter in ((GRANTED, "j"), (Capability({f"chat:{n}": "*" for n in range(9)}), "z")):
+        text, grant = grants.sign("alice", "a.b", capability, now=0)
+        assert text[0] == ("e" if encrypt else letter)
+        assert grants.verify(text, "alice", ring, now=0) == grant == Grant(capability, 0, 1, True)
+        if not encrypt:
+            members = {"capability": capability.to_dict(), "key": "a.b", "issued": 0, "expires": 1}
+            assert opened(text)[1] == members
+
+
+@pytest.mark.parametrize("encrypt", [False, True])
 @pytest.mark.parametrize("size", [1, 50])
 def test_grant_with_a_changed_byte_does_not_verify(encrypt: bool, size: int) -> None:
     grants = SignedGrants(SECRET, encrypt=encrypt)
@@ -99,6 +112,12 @@ def test_grant_with_a_changed_byte_does_not_verify(encrypt: bool, size: int) -> 
 
 @given(st.text(max_size=60))
 def test_arbitrary_text_does_not_verify(text: str) -> None:
+    with pytest.raises(InvalidCredential, match="was not signed here"):
+        SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
+
+
+@pytest.mark.parametrize("text", ["\udcff", "a.\udcff", "\udcff.a", "\udcff.\udcff"])
+def test_bytes_that_are_not_utf8_do_not_verify(text: str) -> None:
     with pytest.raises(InvalidCredential, match="was not signed here"):
         SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
 
@@ -181,6 +200,7 @@ def test_newest_secret_signs_and_all_verify(encrypt: bool) -> None:
 def test_encrypted_grant_is_unreadable() -> None:
     text = signed(SignedGrants(SECRET, encrypt=True))
     assert text[0] == "e"
+    assert "=" not in text
     assert b"chat" not in base64.urlsafe_b64decode(text.partition(".")[0][1:] + "==")
     with pytest.raises(InvalidCredential, match="encrypt=True"):
         SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
@@ -245,6 +265,8 @@ def test_lifetime_is_a_second_at_least_and_no_longer_than_the_limit() -> None:
             SignedGrants(SECRET, lifetime=lifetime, limit=limit)
     default = SignedGrants(SECRET)
     assert (default.lifetime, default.limit) == (DAY, 7 * DAY)
+    stored = SignedStore(SECRET).grants
+    assert (stored.lifetime, stored.limit) == (DAY, 7 * DAY)
 
 
 def test_grant_is_fresh_until_a_tenth_of_its_lifetime_has_passed() -> None:
@@ -341,7 +363,7 @@ async def test_changed_grant_is_ignored_and_logged(
     assert (
         await token_capability(await request_token(client, headers={"Cookie": f"ably_grant={text}x"})) == BASE
     )
-    assert "a grant was ignored" in caplog.text
+    assert "a grant was ignored: the grant was not signed here for this client" in caplog.text
     assert text not in caplog.text
 
 
@@ -365,15 +387,15 @@ async def test_too_large_grant_is_refused_and_the_old_one_stays(
     client = await browser.open()
     names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(200)]
     response = await request_token(client, ROOM, headers=headers)
-    kept = {"Ably-Grant": response.headers["Ably-Grant"]} if headers else {}
+    sent = {"Ably-Grant": response.headers["Ably-Grant"]} if headers else {}
     response = await request_token(
-        client, {f"chat:{name}": ["publish"] for name in names}, method="POST", headers=kept
+        client, {f"chat:{name}": ["publish"] for name in names}, method="POST", headers=sent
     )
     assert await error(response) == (413, 40009)
     assert "RedisStore" in (await response.json())["error"]["message"]
     assert "Set-Cookie" not in response.headers
     assert "Ably-Grant" not in response.headers
-    assert await token_capability(await request_token(client, headers=kept)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client, headers=sent)) == {**BASE, **ROOM}
 
 
 async def test_two_grants_in_one_request_are_both_stored(browser: Browser, aiohttp_client: Any) -> None:
