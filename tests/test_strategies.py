@@ -780,3 +780,58 @@ def test_client_signed_hands_its_options_to_the_store() -> None:
     assert isinstance(strategy.store, SignedStore)
     assert (strategy.store.secure, strategy.store.cookie, strategy.store.domain) == (True, "ably_grant", None)
     assert ClientSigned(rooms(), store=strategy.store).store is strategy.store
+
+
+async def failing(*args: Any, **options: Any) -> Any:
+    raise OSError("no")
+
+
+class FailingStore(DictStore):
+    """A store whose `load` or `change` fails."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        self.method = method
+
+    async def load(self, auth: AuthRequest) -> Capability:
+        return await failing() if self.method == "load" else Capability()
+
+    async def change(self, auth: AuthRequest, **options: Any) -> Capability:
+        return await failing()
+
+
+PARTS: list[tuple[str, Callable[[], Strategy]]] = [
+    ("base", lambda: ClientStored(rooms(), base=failing)),
+    ("resolve", lambda: ServerDetermined(failing)),
+    ("authorize", lambda: ServerStored(failing, store=MemoryStore())),
+    ("the store", lambda: ServerStored(rooms(), store=FailingStore("load"))),
+    ("the store", lambda: ServerStored(rooms(), store=FailingStore("change"))),
+]
+
+
+@pytest.mark.parametrize(("part", "make"), PARTS, ids=["base", "resolve", "authorize", "load", "change"])
+async def test_error_names_the_part_that_failed(part: str, make: Callable[[], Strategy], start: Any) -> None:
+    response = await request_token(await start(make()), ROOM)
+    assert await error(response) == (503, 50300)
+    assert (await response.json())["error"]["message"] == f"{part} failed; try again"
+
+
+@pytest.mark.parametrize("path", ["/grant", "/withdraw"])
+async def test_error_of_a_handler_names_the_store(path: str, start: Any) -> None:
+    client = await start(ServerStored(rooms(), store=FailingStore("change"), base=lambda auth: BASE))
+    body: Any = ROOM if path == "/grant" else ["chat:1"]
+    response = await client.post(path, json=body, headers={"X-User": "alice"})
+    assert await error(response) == (503, 50300)
+    assert (await response.json())["error"]["message"] == "the store failed; try again"
+
+
+async def test_strategy_allows_what_is_granted_and_in_the_base() -> None:
+    strategy = ServerStored(rooms(), store=MemoryStore(), base=BASE)
+    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
+    await strategy.grant(auth, Capability(ROOM))
+    for operation, resource, expected in (
+        ("subscribe", "lobby", True), ("publish", "chat:1", True), ("publish", "lobby", False)
+    ):  # fmt: skip
+        assert await strategy.allows(auth, operation, resource) is expected
+    assert await strategy.withdraw(auth, ("chat:1",)) == {}
+    assert not await strategy.allows(auth, "publish", "chat:1")
