@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiohttp_ably import Capability, InvalidCapability, ServerDetermined, requires
-from aiohttp_ably.capability import NOTHING, OPERATIONS
+from aiohttp_ably.capability import NOTHING, OPERATIONS, is_plain, without_params
 from aiohttp_ably.errors import UnknownOperationWarning
 
 segments = st.sampled_from(["a", "b", "foo*", "é", "*", ""])
@@ -55,7 +55,7 @@ MATCHES = [
     ("params of a metachannel", "[meta]log", "[meta?rewind=1]log", True),
 ]
 
-MEETS = [
+INTERSECTIONS = [
     (
         "star in the requested capability",
         {"c2": ["publish", "subscribe"]},
@@ -90,7 +90,7 @@ MEETS = [
     ("a star against more segments", {"a:*": ["*"]}, {"*:b:*": ["publish"]}, {"a:b:*": ["publish"]}),
 ]
 
-UNREADABLE = [
+MALFORMED = [
     ("not JSON", "nonsense", "not JSON"),
     ("a list", "[]", "object"),
     ("a string", '"chat"', "object"),
@@ -118,7 +118,9 @@ def test_resource_matches_as_at_ably(granted: str, channel: str, expected: bool)
 
 
 @pytest.mark.parametrize(
-    ("key", "requested", "expected"), [row[1:] for row in MEETS], ids=[row[0] for row in MEETS]
+    ("key", "requested", "expected"),
+    [row[1:] for row in INTERSECTIONS],
+    ids=[row[0] for row in INTERSECTIONS],
 )
 def test_intersection_is_the_one_that_ably_computes(key: dict, requested: dict, expected: dict) -> None:
     assert Capability(requested) & Capability(key) == Capability(expected)
@@ -126,7 +128,7 @@ def test_intersection_is_the_one_that_ably_computes(key: dict, requested: dict, 
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [row[1:] for row in UNREADABLE], ids=[row[0] for row in UNREADABLE]
+    ("text", "message"), [row[1:] for row in MALFORMED], ids=[row[0] for row in MALFORMED]
 )
 def test_malformed_capability_is_refused_with_the_reason(text: str | bytes, message: str) -> None:
     with pytest.raises(InvalidCapability, match=message):
@@ -445,3 +447,58 @@ def test_difference_and_the_other_make_up_the_union(one: Capability, other: Capa
     assert one.covers(left)
     assert (other | left).covers(one)
     assert bool(left) != other.covers(one)
+
+
+PARAMS = [
+    ("[?rewind=1]a", "a"),
+    ("[?]a", "a"),
+    ("[meta?rewind=1]log", "[meta]log"),
+    ("[meta]log", "[meta]log"),
+    ("[]a", "[]a"),
+    ("[meta", "[meta"),
+    ("[a?b", "[a?b"),
+    ("[a]b?c", "[a]b?c"),
+    ("a[?b]c", "a[?b]c"),
+    ("a?b]c", "a?b]c"),
+]
+
+
+@pytest.mark.parametrize(("resource", "expected"), PARAMS)
+def test_params_are_taken_from_the_front_of_a_resource(resource: str, expected: str) -> None:
+    assert without_params(resource) == expected
+
+
+@pytest.mark.parametrize("prefix", ["a]b", "a[b", "[a?b", "[a", "]a", "a?b]c"])
+def test_brackets_that_are_not_a_qualifier_are_part_of_the_name(prefix: str) -> None:
+    capability = Capability({f"{prefix}:*": "publish"})
+    assert capability.allows("publish", f"{prefix}:1")
+    assert not capability.allows("publish", "b:1")
+    assert not capability.allows("publish", "c:1")
+    assert capability & Capability({"*": "*"}) == capability
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("", False), (":a", False), ("[a", False), ("a:*", False), ("*:a", False), ("a:*:b", False),
+        ("a\x00", False), ("a\x1f", False), ("a\x20", True), ("a\x7e", True), ("a\x7f", False),
+        ("a\x9f", False), ("a\xa0", True), ("a:", True), ("a*", True), ("a[", True), ("é", True),
+    ],
+)  # fmt: skip
+def test_plain_name_is_the_usual_name_of_one_channel(name: str, expected: bool) -> None:
+    assert is_plain(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ("a:*", "a:*", "a:*"), ("a:*", "*:*", "a:*"), ("*", "a:*:b", "a:*:b"), ("*:b", "a:*", "a:b"),
+        ("*:*", "*", "*:*"), ("a:*:c", "a:b:*", "a:b:c"), ("[meta]*", "[*]*", "[meta]*"),
+        ("[*]a:*", "[meta]*:b", "[meta]a:b"), ("a:*", "b:*", None), ("*:a", "*:b", None),
+        ("*:a:*", "b:*", "b:a:*"), ("*:a", "*:*:a", None), ("[meta]*", "*", None),
+    ],
+)  # fmt: skip
+def test_patterns_have_the_intersection_in_common(one: str, other: str, common: str | None) -> None:
+    expected = {} if common is None else {common: ["publish"]}
+    assert Capability({one: "publish"}) & Capability({other: "publish"}) == expected
+    assert Capability({other: "publish"}) & Capability({one: "publish"}) == expected

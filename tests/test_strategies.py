@@ -210,7 +210,9 @@ async def test_client_without_any_capability_is_forbidden(
 ) -> None:
     client = await client_of(kind, kind.make(ChannelRules(), base=None, on_denied=on_denied))
     assert await error(await request_token(client, requested)) == (403, 40300)
-    assert "base=" in caplog.text
+    assert (
+        "nothing is granted to 'alice', so its SDK stops for good; give the strategy a base=" in caplog.text
+    )
 
 
 @each(KINDS)
@@ -255,7 +257,18 @@ async def test_authorize_that_returns_no_capability_is_503(
         kind, kind.make(answers) if kind.requests else ServerDetermined(lambda auth: wrong)
     )
     assert await error(await request_token(client, ROOM)) == (503, 50300)
-    assert f"returned {type(wrong).__name__}" in caplog.text
+    part = "authorize" if kind.requests else "resolve"
+    assert f"{part} returned {type(wrong).__name__}; return what is allowed" in caplog.text
+
+
+async def test_base_that_returns_no_capability_is_503(start: Any, caplog: pytest.LogCaptureFixture) -> None:
+    client = await start(ClientStored(rooms(), base=lambda auth: ["lobby"]))
+    for response in (
+        await request_token(client, ROOM), await client.get("/may", headers={"X-User": "alice"})
+    ):  # fmt: skip
+        assert await error(response) == (503, 50300)
+        assert (await response.json())["error"]["message"] == "base failed; try again"
+    assert caplog.text.count("base returned list; return what is allowed") == 2
 
 
 @each(KINDS)

@@ -26,6 +26,7 @@ from aiohttp_ably.tokens import (
     MAX_TTL,
     MIN_TTL,
     check_length,
+    checked_client_id,
     sign_jwt,
     sign_token_request,
     token_request_mac,
@@ -176,6 +177,11 @@ def test_invalid_client_id_is_not_signed(client_id: Any, message: str) -> None:
         with pytest.raises(InvalidClientId, match=message) as refused:
             sign()
         assert (refused.value.code, refused.value.status) == (40012, 400)
+
+
+def test_checked_client_id_is_returned_unchanged() -> None:
+    for client_id in ("a", "zoë ☃", "*", " "):
+        assert checked_client_id(client_id) == client_id
 
 
 def test_mac_is_hmac_sha256_over_the_fields_in_lines() -> None:
