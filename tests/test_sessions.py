@@ -184,9 +184,12 @@ async def test_cached_session_expires(aiohttp_client: Any, monkeypatch: pytest.M
     began = time.time()
     monkeypatch.setattr(time, "time", lambda: began)
     cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    for seconds, expected in ((0, {**BASE, **ROOM}), (60, {**BASE, **ROOM}), (61, BASE), (62, BASE)):
+    loads = Loads(monkeypatch)
+    granted = {**BASE, **ROOM}
+    for seconds, expected, count in ((0, granted, 1), (60, granted, 1), (61, BASE, 2), (62, BASE, 3)):
         monkeypatch.setattr(time, "time", lambda now=began + seconds: now)
         assert await token_capability(await request_token(client, cookies=cookie)) == expected
+        assert loads.count == count
 
 
 async def test_cached_session_of_one_app_does_not_count_for_another(aiohttp_client: Any) -> None:
@@ -213,13 +216,17 @@ async def test_change_of_a_cached_session_in_the_same_request_counts(aiohttp_cli
 
 
 @pytest.mark.parametrize("entry", [5, {}, {"client": "alice", "key": "app1.key1", "capability": "chat"}])
-async def test_malformed_session_entry_grants_nothing(entry: Any, aiohttp_client: Any) -> None:
+async def test_malformed_session_entry_grants_nothing(
+    entry: Any, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     app = web.Application()
     aiohttp_session.setup(app, SimpleCookieStorage())
     install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
     client = await aiohttp_client(app)
     session = json.dumps({"created": 4_000_000_000, "session": {"ably": entry}})
     assert await token_capability(await request_token(client, cookies={"AIOHTTP_SESSION": session})) == BASE
+    if isinstance(entry, dict):
+        assert "the session's entry 'ably' is not a capability; it is ignored" in caplog.text
 
 
 async def test_missing_sessions_are_explained_in_the_log(
@@ -281,8 +288,8 @@ class OwnStorage(SimpleCookieStorage):
         super().__init__(cookie_name="x" * 4096)
 
 
-def nacl_storage() -> aiohttp_session.AbstractStorage:
-    """A storage with the name of NaClCookieStorage, which needs PyNaCl."""
+def other_storage() -> aiohttp_session.AbstractStorage:
+    """A storage of an app that is not one of the cookie storages of aiohttp-session."""
 
     class Storage(aiohttp_session.AbstractStorage):
         async def load_session(self, request: web.Request) -> aiohttp_session.Session:
@@ -293,8 +300,14 @@ def nacl_storage() -> aiohttp_session.AbstractStorage:
         ) -> None:
             self.save_cookie(response, self._encoder(self._get_session_data(session)))
 
-    Storage.__name__, Storage.__module__ = "NaClCookieStorage", "aiohttp_session.nacl_storage"
     return Storage(cookie_name="x" * 4096)
+
+
+def nacl_storage() -> aiohttp_session.AbstractStorage:
+    """A storage with the name of NaClCookieStorage, which needs PyNaCl."""
+    storage = other_storage()
+    type(storage).__name__, type(storage).__module__ = "NaClCookieStorage", "aiohttp_session.nacl_storage"
+    return storage
 
 
 @pytest.mark.parametrize(
@@ -305,6 +318,8 @@ def nacl_storage() -> aiohttp_session.AbstractStorage:
         (OwnStorage, False, 200),
         (nacl_storage, None, 413),
         (nacl_storage, False, 200),
+        (other_storage, None, 200),
+        (other_storage, True, 413),
     ],
 )
 async def test_length_is_checked_for_sessions_in_cookies(
@@ -314,11 +329,14 @@ async def test_length_is_checked_for_sessions_in_cookies(
     assert (await request_token(client, ROOM, max_field_size=20_000)).status == status
 
 
-async def test_session_entry_has_the_documented_members(aiohttp_client: Any) -> None:
-    client = await session_client(aiohttp_client, SimpleCookieStorage(), SessionStore("mine"))
+@pytest.mark.parametrize(("store", "name"), [(SessionStore(), "ably"), (SessionStore("mine"), "mine")])
+async def test_session_entry_has_client_key_and_capability(
+    store: SessionStore, name: str, aiohttp_client: Any
+) -> None:
+    client = await session_client(aiohttp_client, SimpleCookieStorage(), store)
     cookie = (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value
     entry = {"client": "alice", "key": "app1.key1", "capability": ROOM}
-    assert json.loads(cookie)["session"] == {"mine": entry}
+    assert json.loads(cookie)["session"] == {name: entry}
     emptied = (await request_token(client, params={"drop": "chat:1"})).cookies["AIOHTTP_SESSION"].value
     assert json.loads(emptied).get("session", {}) == {}
 
