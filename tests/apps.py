@@ -9,9 +9,10 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
 import aiohttp_ably
-from aiohttp_ably import ChannelRules, TokenRequestIssuer
+from aiohttp_ably import AuthRequest, ChannelRules, KeyRing, TokenRequestIssuer
 
 KEY = "app1.key1:0123456789abcdefghijklmnopqrstuvwxyzABCDEF"
+KEY_SECRET = KEY.partition(":")[2]
 OTHER_KEY = "app2.key9:abcdefghijklmnopqrstuvwxyz0123456789ABCDEF"
 SECRET = "a secret of the server, long enough"
 PATH = "/ably/auth"
@@ -21,6 +22,11 @@ SECRET_ROOM = {"chat:secret": ["publish"]}
 NEWER_KEY = "app1.key2:another0secret0of0the0same0app"
 
 Client = TestClient[web.Request, web.Application]
+
+
+def auth_of(client_id: str | None = "alice", keys: Any = KEY) -> AuthRequest:
+    """An AuthRequest of an identified client, without a request."""
+    return AuthRequest(client_id=client_id, keys=KeyRing.of(keys))
 
 
 def by_header(request: web.Request) -> str | None:
@@ -33,7 +39,7 @@ def rooms(calls: list[str] | None = None) -> ChannelRules:
     rules = ChannelRules()
 
     @rules.channel("chat:{room}")
-    async def chat(auth: aiohttp_ably.AuthRequest, room: str) -> list[str]:
+    async def chat(auth: AuthRequest, room: str) -> list[str]:
         if calls is not None:
             calls.append(f"chat:{room}")
         return [] if room.startswith("secret") else ["publish", "subscribe", "presence"]
@@ -103,7 +109,7 @@ async def error(response: ClientResponse) -> tuple[int, int]:
     assert response.headers["Content-Type"] == "application/json"
     assert response.headers["X-Ably-ErrorCode"] == str(body["error"]["code"])
     assert response.headers["X-Ably-ErrorMessage"]
-    assert KEY.partition(":")[2] not in json.dumps(body)
+    assert KEY_SECRET not in json.dumps(body)
     return response.status, body["error"]["code"]
 
 

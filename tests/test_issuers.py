@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 from aiohttp import web
-from apps import BASE, KEY, error, install, make_app, request_token, rooms, token_capability
+from apps import BASE, KEY, KEY_SECRET, error, install, make_app, request_token, rooms, token_capability
 
 from aiohttp_ably import (
     ApiKey,
@@ -26,13 +26,12 @@ from aiohttp_ably import (
 from aiohttp_ably.emulator import Emulator
 
 NOW = 1_800_000_000.5
-SECRET = KEY.partition(":")[2]
 
 
 def claims_of(token: str) -> dict[str, Any]:
     """The claims of a JWT. PyJWT verifies its signature, and nothing verifies its times."""
     options: Any = {"verify_exp": False, "verify_iat": False}
-    return jwt.decode(token, SECRET, algorithms=["HS256"], options=options)
+    return jwt.decode(token, KEY_SECRET, algorithms=["HS256"], options=options)
 
 
 async def response_of(

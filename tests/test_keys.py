@@ -10,11 +10,9 @@ import traceback
 from typing import Any
 
 import pytest
-from apps import KEY, NEWER_KEY, OTHER_KEY
+from apps import KEY, KEY_SECRET, NEWER_KEY, OTHER_KEY
 
 from aiohttp_ably import ApiKey, KeyRing
-
-SECRET = KEY.partition(":")[2]
 
 
 @pytest.mark.parametrize(
@@ -41,10 +39,10 @@ def test_missing_key_names_the_environment_variable(wrong: Any) -> None:
 
 def test_key_has_its_parts() -> None:
     key = ApiKey(KEY)
-    assert (key.name, key.app_id, key.secret, key.revocable) == ("app1.key1", "app1", SECRET, False)
+    assert (key.name, key.app_id, key.secret, key.revocable) == ("app1.key1", "app1", KEY_SECRET, False)
     assert key == ApiKey(KEY)
     assert key != ApiKey(f"{KEY}x")
-    assert key != ApiKey(f"app1.key2:{SECRET}")
+    assert key != ApiKey(f"app1.key2:{KEY_SECRET}")
     assert key != KEY
     assert len({key, ApiKey(KEY)}) == 1
     assert ApiKey(KEY, revocable=True).revocable
@@ -52,7 +50,7 @@ def test_key_has_its_parts() -> None:
 
 
 def test_mac_is_hmac_sha256_in_base64() -> None:
-    expected = base64.b64encode(hmac.new(SECRET.encode(), "ü".encode(), hashlib.sha256).digest()).decode()
+    expected = base64.b64encode(hmac.new(KEY_SECRET.encode(), "ü".encode(), hashlib.sha256).digest()).decode()
     key = ApiKey(KEY)
     assert [key.mac("ü"), key.mac("ü")] == [expected, expected]
 
@@ -65,7 +63,7 @@ def test_secret_is_not_in_reprs_logs_and_tracebacks(caplog: pytest.LogCaptureFix
         raise RuntimeError(key, ring)
     except RuntimeError:
         shown = traceback.format_exc()
-    assert SECRET not in caplog.text + shown
+    assert KEY_SECRET not in caplog.text + shown
 
 
 def test_newest_key_comes_first_and_all_are_found_by_name() -> None:
@@ -94,4 +92,4 @@ def test_two_keys_of_one_name_are_refused() -> None:
         message = "two keys of a KeyRing have one name, got app1.key2, app1.key1, app1.key1"
         with pytest.raises(ValueError, match=message) as refused:
             KeyRing([NEWER_KEY, KEY, ApiKey(twin)])
-        assert SECRET not in str(refused.value)
+        assert KEY_SECRET not in str(refused.value)

@@ -12,10 +12,22 @@ import pytest
 from aiohttp import ClientError, CookieJar, DummyCookieJar, web
 from aiohttp_session import SimpleCookieStorage
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
-from apps import BASE, KEY, OTHER_KEY, ROOM, Client, error, install, request_token, rooms, token_capability
+from apps import (
+    BASE,
+    KEY,
+    OTHER_KEY,
+    ROOM,
+    Client,
+    auth_of,
+    error,
+    install,
+    request_token,
+    rooms,
+    token_capability,
+)
 from cryptography.fernet import Fernet
 
-from aiohttp_ably import AuthRequest, KeyRing, ServerStored, SessionStore, UsageError, get_auth
+from aiohttp_ably import KeyRing, ServerStored, SessionStore, UsageError, get_auth
 
 STORAGES = {
     "simple": SimpleCookieStorage,
@@ -342,6 +354,5 @@ async def test_session_entry_has_client_key_and_capability(
 
 
 async def test_store_without_a_request_says_which_store_to_use() -> None:
-    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
     with pytest.raises(UsageError, match=r"within a request of that client; .* such as RedisStore"):
-        await SessionStore().load(auth)
+        await SessionStore().load(auth_of())

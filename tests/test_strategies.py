@@ -19,6 +19,7 @@ from apps import (
     SECRET_ROOM,
     Client,
     GrantClient,
+    auth_of,
     denied,
     error,
     install,
@@ -38,7 +39,6 @@ from aiohttp_ably import (
     ClientStored,
     JWTIssuer,
     JWTStore,
-    KeyRing,
     MemoryStore,
     RedisStore,
     ServerDetermined,
@@ -766,7 +766,7 @@ async def test_capability_for_handlers_is_base_and_granted(kind: Kind, client_of
     ids=["server determined", "client stored", "JWT"],
 )
 async def test_strategy_that_a_handler_cannot_change_says_what_to_do(strategy: Strategy) -> None:
-    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
+    auth = auth_of()
     message = "only the auth route changes it" if strategy.store else "stores nothing: change the list"
     with pytest.raises(UsageError, match=message):
         await strategy.grant(auth, Capability(ROOM))
@@ -776,7 +776,7 @@ async def test_strategy_that_a_handler_cannot_change_says_what_to_do(strategy: S
 
 async def test_client_stored_allows_what_the_base_or_authorize_allows() -> None:
     strategy = ClientStored(rooms(), base=BASE)
-    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
+    auth = auth_of()
     for operation, resource, expected in (
         ("subscribe", "lobby", True),
         ("publish", "lobby", False),
@@ -840,7 +840,7 @@ async def test_error_of_a_handler_names_the_store(path: str, start: Any) -> None
 
 async def test_strategy_allows_what_is_granted_and_in_the_base() -> None:
     strategy = ServerStored(rooms(), store=MemoryStore(), base=BASE)
-    auth = AuthRequest(client_id="alice", keys=KeyRing([KEY]))
+    auth = auth_of()
     await strategy.grant(auth, Capability(ROOM))
     for operation, resource, expected in (
         ("subscribe", "lobby", True), ("publish", "chat:1", True), ("publish", "lobby", False)
