@@ -8,6 +8,7 @@ import operator
 import pickle
 from types import MappingProxyType
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import given
@@ -347,6 +348,10 @@ def test_capability_differs_from_everything_else(made_of: Any, other: object) ->
     assert other != capability
 
 
+def test_capability_leaves_the_comparison_with_other_types_to_them() -> None:
+    assert Capability({"a": "publish"}) == ANY
+
+
 def test_capability_is_false_when_it_allows_nothing() -> None:
     for empty in (Capability(), Capability(None), Capability({}), Capability({"a": []})):
         assert empty is NOTHING
@@ -502,3 +507,41 @@ def test_patterns_have_the_intersection_in_common(one: str, other: str, common: 
     expected = {} if common is None else {common: ["publish"]}
     assert Capability({one: "publish"}) & Capability({other: "publish"}) == expected
     assert Capability({other: "publish"}) & Capability({one: "publish"}) == expected
+
+
+def test_unchanged_capability_is_the_same_object() -> None:
+    granted, base = Capability({"a": ["publish", "history"], "b:1": "*"}), Capability({"lobby": "subscribe"})
+    other = Capability({"a": "publish"})
+    assert Capability(granted) is granted
+    assert granted.without() is granted.without("elsewhere", "c:*") is granted.plain() is granted
+    assert (granted | NOTHING) is (NOTHING | granted) is (granted | other) is (granted - NOTHING) is granted
+    assert NOTHING.with_base(base) is base
+    assert granted.with_base(NOTHING) is granted
+    assert granted.with_base(base) is granted.with_base(base)
+    assert granted.text is granted.text
+
+
+def test_released_resources_are_gone_and_their_params_do_not_count() -> None:
+    granted = Capability({"a": "publish", "b": "publish", "c:1": "*", "c:2": "publish", "[meta]a": "publish"})
+    assert granted.without("a", "c:*") == {"b": "publish", "[meta]a": "publish"}
+    assert granted.without("[?rewind=1]a") == granted.without("a")
+    assert granted.without("[*]*") is NOTHING
+    patterns = Capability({"room:*": "publish", "*:b": "publish"})
+    assert patterns.without("room:*", "*:b") is NOTHING
+    assert patterns.without("*") is NOTHING
+    with pytest.raises(InvalidCapability, match=r"'room:\*' cannot be released from '\*:b'"):
+        patterns.without("room:*")
+
+
+def test_mapping_of_a_capability() -> None:
+    capability = Capability({"b": "publish", "a": "*"})
+    assert list(capability) == ["b", "a"]
+    assert len(capability) == 2
+    assert capability["a"] == {"*"}
+    assert capability.get("c") is None
+    assert "a" in capability
+    assert "c" not in capability
+    assert dict(capability) == {"b": {"publish"}, "a": {"*"}}
+    assert capability.to_dict() == {"a": ["*"], "b": ["publish"]}
+    with pytest.raises(KeyError, match="c"):
+        capability["c"]
