@@ -145,7 +145,7 @@ def test_changed_token_request_does_not_verify(member: str) -> None:
         ApiKey(KEY), capability=LOBBY, client_id="alice", ttl=60_000, timestamp=5
     ).to_dict()
     assert verify_token_request(signed, RING).name == "app1.key1"
-    for changed in (f"{signed[member]}x", None):
+    for changed in (f"{signed[member]}x", f"{signed[member]}\ud800" if member == "mac" else "", None):
         with pytest.raises(InvalidCredential, match="mac"):
             verify_token_request({**signed, member: changed}, RING)
 
