@@ -273,4 +273,28 @@ async def test_token_details_are_requested_from_ably(aiohttp_client: Any) -> Non
             assert members["expires"] - members["issued"] == 3_600_000
             assert members["token"]
         assert len(ably.token_requests) == 2
-    assert await error(await request_token(client, {"chat:1": ["publish"]})) == (503, 50300)
+    response = await request_token(client, {"chat:1": ["publish"]})
+    assert await error(response) == (503, 50300)
+    assert "Ably" in (await response.json())["error"]["message"]
+
+
+class FailingApi:
+    """An Ably REST API client whose requests fail."""
+
+    async def request_token(self, request: object) -> Any:
+        raise OSError("no")
+
+
+def no_claims(auth: AuthRequest) -> dict[str, object]:
+    raise OSError("no")
+
+
+async def test_error_names_the_part_that_failed(aiohttp_client: Any) -> None:
+    issuer = TokenDetailsIssuer()
+    client = await aiohttp_client(make_app(ServerDetermined(BASE), issuer=issuer))
+    issuer.connect(FailingApi())  # type: ignore[arg-type]
+    others = await aiohttp_client(make_app(ServerDetermined(BASE), issuer=JWTIssuer(claims=no_claims)))
+    for one, part in ((client, "Ably"), (others, "claims")):
+        response = await request_token(one)
+        assert await error(response) == (503, 50300)
+        assert (await response.json())["error"]["message"] == f"{part} failed; try again"
