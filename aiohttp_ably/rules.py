@@ -60,15 +60,15 @@ class ChannelPattern:
         theirs = other.text.split(":")
         for position, segment in enumerate(self.text.split(":")):
             rest = theirs[position:]
-            if not rest or rest == [""]:
-                return rest == [segment]
+            if not rest:
+                return False
             placeholder, their_placeholder = (_PLACEHOLDER.fullmatch(one) for one in (segment, rest[0]))
             if placeholder and placeholder["rest"]:
-                return True
+                return rest != [""]
             if their_placeholder and their_placeholder["rest"]:
                 return False  # it may match more segments
-            if not placeholder and segment != rest[0]:
-                return False
+            if segment != rest[0] and not (placeholder and rest[0]):
+                return False  # a placeholder matches no empty segment
         return self.text.count(":") == other.text.count(":")
 
 

@@ -17,7 +17,7 @@ settings.register_profile("nightly", print_blob=True)  # see test_fuzz.py
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A real redis-server for the whole run, that no test disturbs."""
+    """A real redis-server for the whole run. Tests may flush it, but not stop it."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -26,28 +26,28 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """A clock for an emulator, which the test moves on."""
+    """The clock of the emulator, which a test advances."""
     return ManualClock()
 
 
 @pytest.fixture
 async def emulator(clock: ManualClock) -> AsyncIterator[Emulator]:
-    """An emulator with one key, on that clock; modules that need other keys have their own."""
+    """An emulator with one key, on the clock of the fixture `clock`. Modules that need other keys override it."""
     async with Emulator(KEY, clock=clock) as emulator:
         yield emulator
 
 
 @pytest.fixture(params=[False, True], ids=["json", "msgpack"])
 def binary(request: pytest.FixtureRequest) -> bool:
-    """Whether an Ably client encodes its messages as msgpack."""
+    """Whether an Ably client encodes its messages as msgpack: each test runs with both encodings."""
     return bool(request.param)
 
 
 @pytest.fixture(autouse=True)
 def no_clock_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apps of tests do not ask the real Ably for the time; what tests that overrides this."""
+    """Apps in tests do not request the time from Ably. The tests of the clock override this fixture."""
 
-    async def leave_it(_: AblyApi) -> bool:
+    async def not_set(_: AblyApi) -> bool:
         return False
 
-    monkeypatch.setattr(AblyApi, "set_clock", leave_it)
+    monkeypatch.setattr(AblyApi, "set_clock", not_set)

@@ -1,4 +1,4 @@
-"""A real redis-server for tests: on a free port, with the faults that production has."""
+"""A real redis-server for tests, on a free port, which a test can crash, pause and restart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from real_parts import require_redis_server
 
 
 class RedisServer:
-    """Runs redis-server in `folder`. What it acknowledged is on disk, so a restart finds it again."""
+    """Run redis-server in `folder`. Everything acknowledged is on disk, so a restart loads it again."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
@@ -25,7 +25,7 @@ class RedisServer:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        """Return when it accepts connections."""
+        """Start the process; returns when it accepts connections."""
         command = [require_redis_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         command += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
         self._process = subprocess.Popen(
@@ -34,18 +34,18 @@ class RedisServer:
         self.wait_for("Ready to accept connections")
 
     def wait_for(self, text: str) -> None:
-        """Return when it has said `text`; raises RuntimeError when it ends before."""
-        process, said = self._started(), []
+        """Return when its log contains `text`; raises RuntimeError when the process ends before."""
+        process, lines = self._started(), []
         assert process.stdout is not None
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if text in line:
                 return
         self.kill()
-        raise RuntimeError("redis-server ended:\n" + "".join(said))
+        raise RuntimeError("redis-server ended:\n" + "".join(lines))
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """End the process at once, as a crash does."""
         process = self._started()
         process.kill()
         process.wait()
@@ -54,7 +54,7 @@ class RedisServer:
         self._process = None
 
     def hang(self) -> None:
-        """Let it accept connections and answer nothing, until `go_on`."""
+        """Pause the process: it accepts connections and answers nothing, until `go_on`."""
         os.kill(self._started().pid, signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""What a user gave us is answered within a time, however it waits."""
+"""Callbacks of the app: sync or async, with a timeout, and any failure as Unavailable."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
 T = TypeVar("T")
 
 
-async def work_on(work: Awaitable[T], seconds: float) -> T:
+async def run_for(work: Awaitable[T], seconds: float) -> T:
     return await run(work, seconds, lambda: "the store")
 
 
-async def test_work_that_waits_for_nothing_is_done_at_once() -> None:
+async def test_result_is_returned() -> None:
     async def work() -> int:
         return 1
 
-    assert await work_on(work(), 10) == 1
+    assert await run_for(work(), 10) == 1
 
 
-async def test_work_goes_on_where_it_waited() -> None:
+async def test_awaited_results_and_errors_reach_the_callback() -> None:
     ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -38,39 +38,50 @@ async def test_work_goes_on_where_it_waited() -> None:
 
     asyncio.get_running_loop().call_soon(failed.set_exception, ValueError("no"))
     asyncio.get_running_loop().call_soon(ready.set_result, 1)
-    assert await work_on(work(), 10) == 2
+    assert await run_for(work(), 10) == 2
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-async def test_work_that_fails_makes_no_answer_available(
-    turns: int, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_failure_becomes_unavailable(turns: int, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         raise ValueError("no")
 
     with pytest.raises(Unavailable, match="try again") as refused:
-        await work_on(work(), 10)
+        await run_for(work(), 10)
     assert isinstance(refused.value.__cause__, ValueError)
     assert "ValueError: no" in caplog.text
 
 
+async def test_errors_name_the_part_that_is_awaited_at_the_moment(caplog: pytest.LogCaptureFixture) -> None:
+    part = "identify"
+
+    async def work() -> None:
+        nonlocal part
+        part = "authorize"
+        raise OSError("no")
+
+    with pytest.raises(Unavailable, match=r"^authorize failed; try again$"):
+        await run(work(), 10, lambda: part)
+    assert "authorize failed" in caplog.text
+
+
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["a refusal", "a wrong use"])
-async def test_what_work_refuses_is_refused(turns: int, refusal: Exception) -> None:
+@pytest.mark.parametrize("refusal", [Forbidden("no"), UsageError("no")], ids=["auth error", "usage error"])
+async def test_auth_errors_and_usage_errors_pass_through(turns: int, refusal: Exception) -> None:
     async def work() -> None:
         for _ in range(turns):
             await asyncio.sleep(0)
         raise refusal
 
-    with pytest.raises(type(refusal)) as refused:
-        await work_on(work(), 10)
+    with pytest.raises(type(refusal), match=r"^no$") as refused:
+        await run_for(work(), 10)
     assert refused.value is refusal
 
 
 @pytest.mark.parametrize("turns", [0, 1], ids=["at once", "later"])
-async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
+async def test_callback_that_hangs_is_cancelled_and_may_clean_up(turns: int) -> None:
     cleaned = []
 
     async def work() -> None:
@@ -83,12 +94,12 @@ async def test_work_that_hangs_is_given_up_and_may_clean_up(turns: int) -> None:
             cleaned.append(True)
 
     with pytest.raises(Unavailable, match=r"the store did not answer within 0\.01 s"):
-        await work_on(work(), 0.01)
+        await run_for(work(), 0.01)
     assert cleaned == [True]
-    await asyncio.sleep(0)  # nobody is cancelled by it later
+    await asyncio.sleep(0)  # the caller is not cancelled later
 
 
-async def test_a_time_limit_within_is_its_own() -> None:
+async def test_timeout_inside_the_callback_stays_its_own() -> None:
     async def work() -> str:
         try:
             await asyncio.wait_for(asyncio.Event().wait(), 0.01)
@@ -96,10 +107,23 @@ async def test_a_time_limit_within_is_its_own() -> None:
             return "went on"
         return "never"
 
-    assert await work_on(work(), 10) == "went on"
+    assert await run_for(work(), 10) == "went on"
 
 
-async def test_who_is_cancelled_cancels_the_work() -> None:
+async def test_sync_callback_is_called_once_it_is_awaited() -> None:
+    calls: list[tuple[int, str]] = []
+
+    def callback(number: int, *, name: str) -> str:
+        calls.append((number, name))
+        return "answer"
+
+    work = as_async(callback)(1, name="a")
+    assert calls == []
+    assert await work == "answer"
+    assert calls == [(1, "a")]
+
+
+async def test_cancelling_the_caller_cancels_the_callback() -> None:
     seen = []
     waiting = asyncio.Event()
 
@@ -111,7 +135,7 @@ async def test_who_is_cancelled_cancels_the_work() -> None:
             seen.append("cancelled")
             raise
 
-    task = asyncio.create_task(work_on(work(), 10))
+    task = asyncio.create_task(run_for(work(), 10))
     await waiting.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -119,7 +143,7 @@ async def test_who_is_cancelled_cancels_the_work() -> None:
     assert seen == ["cancelled"]
 
 
-async def test_an_answer_may_be_plain_a_coroutine_or_a_future() -> None:
+async def test_callback_may_return_a_value_a_coroutine_or_a_future() -> None:
     async def answer() -> int:
         return 1
 

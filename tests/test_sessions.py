@@ -1,4 +1,4 @@
-"""Grants in a session: kept there, bound to client and key, and never lost to a cookie that is too large."""
+"""SessionStore: grants in a session belong to a client and a key, and always fit the cookie of the session."""
 
 from __future__ import annotations
 
@@ -12,12 +12,23 @@ import pytest
 from aiohttp import ClientError, CookieJar, DummyCookieJar, web
 from aiohttp_session import SimpleCookieStorage
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
-from apps import BASE, KEY, OTHER_KEY, Client, ask, error, granted, install, rooms
+from apps import (
+    BASE,
+    KEY,
+    OTHER_KEY,
+    ROOM,
+    Client,
+    auth_of,
+    error,
+    install,
+    request_token,
+    rooms,
+    token_capability,
+)
 from cryptography.fernet import Fernet
 
-from aiohttp_ably import KeyRing, ServerStored, SessionStore, get_auth
+from aiohttp_ably import KeyRing, ServerStored, SessionStore, UsageError, get_auth
 
-ROOM = {"chat:1": ["publish"]}
 STORAGES = {
     "simple": SimpleCookieStorage,
     "encrypted": lambda: EncryptedCookieStorage(Fernet(Fernet.generate_key())),
@@ -32,65 +43,65 @@ async def client(request: pytest.FixtureRequest, aiohttp_client: Any) -> Client:
     return await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
 
 
-async def test_what_is_granted_is_kept_in_the_session(client: Client) -> None:
-    response = await ask(client, ROOM)
+async def test_granted_capability_is_stored_in_the_session(client: Client) -> None:
+    response = await request_token(client, ROOM)
     assert "AIOHTTP_SESSION" in response.cookies
-    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client)) == {**BASE, **ROOM}
 
 
 @pytest.mark.parametrize("again", [None, ROOM, {"chat:secret": ["publish"]}, {"lobby": ["subscribe"]}])
-async def test_a_poll_that_changes_nothing_sets_no_cookie(again: Any, client: Client) -> None:
-    assert "Set-Cookie" not in (await ask(client)).headers
-    await ask(client, ROOM)
-    response = await ask(client, again)
+async def test_request_that_changes_nothing_sets_no_cookie(again: Any, client: Client) -> None:
+    assert "Set-Cookie" not in (await request_token(client)).headers
+    await request_token(client, ROOM)
+    response = await request_token(client, again)
     assert response.status == 200
     assert "Set-Cookie" not in response.headers
-    response = await ask(client, params={"drop": "chat:9"})
+    response = await request_token(client, params={"drop": "chat:9"})
     assert "Set-Cookie" not in response.headers
 
 
-async def test_another_client_in_the_same_session_holds_nothing(client: Client) -> None:
-    await ask(client, ROOM, user="alice")
-    assert await granted(await ask(client, user="bob")) == BASE
-    await ask(client, {"chat:2": ["publish"]}, user="bob")
-    assert await granted(await ask(client, user="alice")) == BASE
+async def test_grant_does_not_count_for_another_client_in_the_same_session(client: Client) -> None:
+    await request_token(client, ROOM, user="alice")
+    assert await token_capability(await request_token(client, user="bob")) == BASE
+    await request_token(client, {"chat:2": ["publish"]}, user="bob")
+    assert await token_capability(await request_token(client, user="alice")) == BASE
 
 
-async def test_a_session_too_large_for_a_cookie_is_refused_and_the_old_one_stays(client: Client) -> None:
-    await ask(client, ROOM)
+async def test_session_too_large_for_its_cookie_is_refused_and_the_old_one_stays(client: Client) -> None:
+    await request_token(client, ROOM)
     names = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(60)]
-    response = await ask(client, {f"chat:{name}": ["publish"] for name in names}, method="POST")
+    response = await request_token(client, {f"chat:{name}": ["publish"] for name in names}, method="POST")
     assert await error(response) == (413, 40009)
     assert "Set-Cookie" not in response.headers
-    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client)) == {**BASE, **ROOM}
 
 
-async def test_the_most_that_is_accepted_is_kept_by_a_browser(client: Client) -> None:
-    """Room by room until it is refused: every cookie before that is within what browsers keep."""
+async def test_every_accepted_session_fits_the_cookie_limit_of_browsers(client: Client) -> None:
+    """Request room after room until one is refused: every cookie before fits."""
     for number in range(400):
         room = hashlib.sha256(str(number).encode()).hexdigest()
-        response = await ask(client, {f"chat:{room}": ["publish"]})
+        response = await request_token(client, {f"chat:{room}": ["publish"]})
         if response.status != 200:
             break
         assert len(response.headers["Set-Cookie"]) <= 4096
     assert await error(response) == (413, 40009)
-    assert len(await granted(await ask(client))) == number + 1
+    assert len(await token_capability(await request_token(client))) == number + 1
 
 
-async def test_grants_of_handlers_are_kept_too(client: Client) -> None:
+async def test_grants_of_handlers_are_stored_in_the_session(client: Client) -> None:
     response = await client.post("/grant", json={"chat:7": ["publish"]}, headers={"X-User": "alice"})
     assert response.headers["Ably-Reauthorize"] == "1"
-    assert await granted(await ask(client)) == {**BASE, "chat:7": ["publish"]}
+    assert await token_capability(await request_token(client)) == {**BASE, "chat:7": ["publish"]}
     response = await client.post("/grant", json={"chat:7": ["publish"]}, headers={"X-User": "alice"})
     assert "Ably-Reauthorize" not in response.headers
     assert "Set-Cookie" not in response.headers
     response = await client.post("/withdraw", json=["chat:7"], headers={"X-User": "alice"})
     assert response.headers["Ably-Reauthorize"] == "1"
-    assert await granted(await ask(client)) == BASE
+    assert await token_capability(await request_token(client)) == BASE
 
 
 @pytest.mark.parametrize("storage", STORAGES)
-async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(
+async def test_session_entry_belongs_to_the_key_and_follows_its_rotation(
     storage: str, aiohttp_client: Any
 ) -> None:
     keys: Any = KEY
@@ -98,14 +109,14 @@ async def test_a_session_entry_is_bound_to_the_key_and_follows_its_rotation(
     aiohttp_session.setup(app, STORAGES[storage]())
     install(app, ServerStored(rooms(), store=SessionStore(), base=BASE), key=lambda request: keys)
     client = await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
-    await ask(client, ROOM)
+    await request_token(client, ROOM)
 
     keys = KeyRing(["app1.key2:the-new-secret", KEY])
-    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client)) == {**BASE, **ROOM}
     keys = "app1.key2:the-new-secret"
-    assert await granted(await ask(client)) == {**BASE, **ROOM}
+    assert await token_capability(await request_token(client)) == {**BASE, **ROOM}
     keys = OTHER_KEY
-    assert await granted(await ask(client)) == BASE
+    assert await token_capability(await request_token(client)) == BASE
 
 
 class Loads:
@@ -131,98 +142,123 @@ async def encrypted(
     return await aiohttp_client(app, cookie_jar=DummyCookieJar())
 
 
-async def test_a_cookie_that_was_deciphered_is_known(
+async def test_decrypted_cookie_is_cached(aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await encrypted(aiohttp_client)
+    first = (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value
+    loads = Loads(monkeypatch)
+    for _ in range(3):
+        assert await token_capability(await request_token(client, cookies={"AIOHTTP_SESSION": first})) == {
+            **BASE,
+            **ROOM,
+        }
+    assert loads.count == 1
+    second = (
+        await request_token(client, {"chat:2": ["publish"]}, cookies={"AIOHTTP_SESSION": first})
+    ).cookies
+    both = {**BASE, **ROOM, "chat:2": ["publish"]}
+    assert (
+        await token_capability(
+            await request_token(client, cookies={"AIOHTTP_SESSION": second["AIOHTTP_SESSION"].value})
+        )
+        == both
+    )
+    assert await token_capability(await request_token(client, cookies={"AIOHTTP_SESSION": first})) == {
+        **BASE,
+        **ROOM,
+    }
+    assert (
+        await token_capability(await request_token(client, cookies={"AIOHTTP_SESSION": first}, user="bob"))
+        == BASE
+    )
+
+
+async def test_cache_of_decrypted_cookies_is_limited(
     aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await encrypted(aiohttp_client)
-    first = (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value
-    loads = Loads(monkeypatch)
-    for _ in range(3):
-        assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first})) == {**BASE, **ROOM}
-    assert loads.count == 1
-    second = (await ask(client, {"chat:2": ["publish"]}, cookies={"AIOHTTP_SESSION": first})).cookies
-    both = {**BASE, **ROOM, "chat:2": ["publish"]}
-    assert (
-        await granted(await ask(client, cookies={"AIOHTTP_SESSION": second["AIOHTTP_SESSION"].value})) == both
-    )
-    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first})) == {**BASE, **ROOM}
-    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": first}, user="bob")) == BASE
-
-
-async def test_only_so_many_are_known(aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = await encrypted(aiohttp_client)
     cookies = [
-        {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value} for _ in range(257)
+        {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+        for _ in range(257)
     ]
     for one in cookies:
-        await ask(client, cookies=one)
+        await request_token(client, cookies=one)
     loads = Loads(monkeypatch)
     for number, count in ((256, 0), (0, 1), (256, 1)):
-        assert await granted(await ask(client, cookies=cookies[number])) == {**BASE, **ROOM}
+        assert await token_capability(await request_token(client, cookies=cookies[number])) == {
+            **BASE,
+            **ROOM,
+        }
         assert loads.count == count
 
 
-async def test_a_known_session_ends_when_its_time_is_over(
-    aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_cached_session_expires(aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     client = await encrypted(aiohttp_client, max_age=60)
     began = time.time()
     monkeypatch.setattr(time, "time", lambda: began)
-    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    for seconds, held in ((0, {**BASE, **ROOM}), (60, {**BASE, **ROOM}), (61, BASE), (62, BASE)):
+    cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    loads = Loads(monkeypatch)
+    granted = {**BASE, **ROOM}
+    for seconds, expected, count in ((0, granted, 1), (60, granted, 1), (61, BASE, 2), (62, BASE, 3)):
         monkeypatch.setattr(time, "time", lambda now=began + seconds: now)
-        assert await granted(await ask(client, cookies=cookie)) == held
+        assert await token_capability(await request_token(client, cookies=cookie)) == expected
+        assert loads.count == count
 
 
-async def test_a_session_known_to_one_app_is_not_opened_by_another(aiohttp_client: Any) -> None:
+async def test_cached_session_of_one_app_does_not_count_for_another(aiohttp_client: Any) -> None:
     store = SessionStore()
     client = await encrypted(aiohttp_client, store=store)
-    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    assert await granted(await ask(client, cookies=cookie)) == {**BASE, **ROOM}
+    cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    assert await token_capability(await request_token(client, cookies=cookie)) == {**BASE, **ROOM}
     other = await encrypted(aiohttp_client, store=store)
-    assert await granted(await ask(other, cookies=cookie)) == BASE
+    assert await token_capability(await request_token(other, cookies=cookie)) == BASE
 
 
-async def test_what_a_handler_changed_in_a_known_session_counts(aiohttp_client: Any) -> None:
+async def test_change_of_a_cached_session_in_the_same_request_counts(aiohttp_client: Any) -> None:
     async def identify(request: web.Request) -> str | None:
         if "X-Forget" in request.headers:
             (await aiohttp_session.get_session(request)).clear()
         return request.headers.get("X-User")
 
     client = await encrypted(aiohttp_client, identify=identify)
-    cookie = {"AIOHTTP_SESSION": (await ask(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
-    for headers, held in (({}, {**BASE, **ROOM}), ({"X-Forget": "1"}, BASE), ({}, {**BASE, **ROOM})):
-        assert await granted(await ask(client, cookies=cookie, headers=headers)) == held
+    cookie = {"AIOHTTP_SESSION": (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value}
+    for headers, expected in (({}, {**BASE, **ROOM}), ({"X-Forget": "1"}, BASE), ({}, {**BASE, **ROOM})):
+        assert (
+            await token_capability(await request_token(client, cookies=cookie, headers=headers)) == expected
+        )
 
 
 @pytest.mark.parametrize("entry", [5, {}, {"client": "alice", "key": "app1.key1", "capability": "chat"}])
-async def test_an_entry_that_is_none_counts_as_nothing(entry: Any, aiohttp_client: Any) -> None:
+async def test_malformed_session_entry_grants_nothing(
+    entry: Any, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     app = web.Application()
     aiohttp_session.setup(app, SimpleCookieStorage())
     install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
     client = await aiohttp_client(app)
     session = json.dumps({"created": 4_000_000_000, "session": {"ably": entry}})
-    assert await granted(await ask(client, cookies={"AIOHTTP_SESSION": session})) == BASE
+    assert await token_capability(await request_token(client, cookies={"AIOHTTP_SESSION": session})) == BASE
+    if isinstance(entry, dict):
+        assert "the session's entry 'ably' is not a capability; it is ignored" in caplog.text
 
 
-async def test_without_sessions_the_log_says_what_to_set_up(
+async def test_missing_sessions_are_explained_in_the_log(
     aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = web.Application()
     install(app, ServerStored(rooms(), store=SessionStore(), base=BASE))
     client = await aiohttp_client(app)
-    assert await error(await ask(client)) == (503, 50300)
+    assert await error(await request_token(client)) == (503, 50300)
     assert "aiohttp_session.setup(app, storage) before" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["stream", "stream unsent", "websocket"])
-async def test_a_grant_that_cannot_be_saved_is_an_error_before_anything_is_sent(
+@pytest.mark.parametrize("kind", ["stream", "unsent stream", "websocket"])
+async def test_grant_that_the_session_would_not_save_is_an_error_before_the_response_is_sent(
     kind: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         await get_auth(request).grant(ROOM)
         response: Any = web.WebSocketResponse() if kind == "websocket" else web.StreamResponse()
-        if kind != "stream unsent":
+        if kind != "unsent stream":
             await response.prepare(request)
         return response
 
@@ -236,3 +272,87 @@ async def test_a_grant_that_cannot_be_saved_is_an_error_before_anything_is_sent(
     with pytest.raises(ClientError):
         await call("/handler", headers=headers, **({} if kind == "websocket" else {"raise_for_status": True}))
     assert "plain response" in caplog.text
+
+
+async def session_client(aiohttp_client: Any, storage: Any, store: SessionStore) -> Client:
+    app = web.Application()
+    aiohttp_session.setup(app, storage)
+    install(app, ServerStored(rooms(), store=store, base=BASE))
+    return await aiohttp_client(app)
+
+
+async def test_session_cookie_may_have_4096_bytes_with_its_attributes(aiohttp_client: Any) -> None:
+    first = await session_client(aiohttp_client, SimpleCookieStorage(cookie_name="s"), SessionStore())
+    spare = 4096 - len((await request_token(first, ROOM)).headers["Set-Cookie"])
+    exact = SimpleCookieStorage(cookie_name="s" + "x" * spare)
+    response = await request_token(await session_client(aiohttp_client, exact, SessionStore()), ROOM)
+    assert len(response.headers["Set-Cookie"]) == 4096
+    over = SimpleCookieStorage(cookie_name="s" + "x" * (spare + 1))
+    response = await request_token(await session_client(aiohttp_client, over, SessionStore()), ROOM)
+    assert await error(response) == (413, 40009)
+    assert "of 4097 bytes, and 4096 is the limit" in (await response.json())["error"]["message"]
+
+
+class OwnStorage(SimpleCookieStorage):
+    """A storage of an app, with a cookie that is too long for browsers."""
+
+    def __init__(self) -> None:
+        super().__init__(cookie_name="x" * 4096)
+
+
+def other_storage() -> aiohttp_session.AbstractStorage:
+    """A storage of an app that is not one of the cookie storages of aiohttp-session."""
+
+    class Storage(aiohttp_session.AbstractStorage):
+        async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+            return aiohttp_session.Session(None, data=None, new=True)
+
+        async def save_session(
+            self, request: web.Request, response: web.StreamResponse, session: aiohttp_session.Session
+        ) -> None:
+            self.save_cookie(response, self._encoder(self._get_session_data(session)))
+
+    return Storage(cookie_name="x" * 4096)
+
+
+def nacl_storage() -> aiohttp_session.AbstractStorage:
+    """A storage with the name of NaClCookieStorage, which needs PyNaCl."""
+    storage = other_storage()
+    type(storage).__name__, type(storage).__module__ = "NaClCookieStorage", "aiohttp_session.nacl_storage"
+    return storage
+
+
+@pytest.mark.parametrize(
+    ("storage", "in_cookie", "status"),
+    [
+        (OwnStorage, None, 413),
+        (OwnStorage, True, 413),
+        (OwnStorage, False, 200),
+        (nacl_storage, None, 413),
+        (nacl_storage, False, 200),
+        (other_storage, None, 200),
+        (other_storage, True, 413),
+    ],
+)
+async def test_length_is_checked_for_sessions_in_cookies(
+    storage: Any, in_cookie: bool | None, status: int, aiohttp_client: Any
+) -> None:
+    client = await session_client(aiohttp_client, storage(), SessionStore(in_cookie=in_cookie))
+    assert (await request_token(client, ROOM, max_field_size=20_000)).status == status
+
+
+@pytest.mark.parametrize(("store", "name"), [(SessionStore(), "ably"), (SessionStore("mine"), "mine")])
+async def test_session_entry_has_client_key_and_capability(
+    store: SessionStore, name: str, aiohttp_client: Any
+) -> None:
+    client = await session_client(aiohttp_client, SimpleCookieStorage(), store)
+    cookie = (await request_token(client, ROOM)).cookies["AIOHTTP_SESSION"].value
+    entry = {"client": "alice", "key": "app1.key1", "capability": ROOM}
+    assert json.loads(cookie)["session"] == {name: entry}
+    emptied = (await request_token(client, params={"drop": "chat:1"})).cookies["AIOHTTP_SESSION"].value
+    assert json.loads(emptied).get("session", {}) == {}
+
+
+async def test_store_without_a_request_says_which_store_to_use() -> None:
+    with pytest.raises(UsageError, match=r"within a request of that client; .* such as RedisStore"):
+        await SessionStore().load(auth_of())

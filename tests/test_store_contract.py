@@ -1,51 +1,71 @@
-"""The store contract over memory, sessions in cookies and in Redis, and Redis."""
+"""The store contract over all stores: those on the server, those that the client keeps, and an app's own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import aiohttp_session
 import pytest
 from aiohttp_session.cookie_storage import EncryptedCookieStorage
 from aiohttp_session.redis_storage import RedisStorage
+from apps import SECRET
+from own_parts import DictStore
 from pytest_aiohttp.plugin import AiohttpClient
 from redis.asyncio import Redis
 from redis_server import RedisServer
-from store_contract import CONTRACT, Shelf, serve
+from store_contract import CONTRACT, Browser, serve
 
-from aiohttp_ably import CapabilityStore, MemoryStore, RedisStore, SessionStore
+from aiohttp_ably import CapabilityStore, JWTStore, MemoryStore, RedisStore, SessionStore, SignedStore
 
-SECRET = b"0123456789abcdef0123456789abcdef"
-STORES = ["memory", "Redis", "session in a cookie", "session in an encrypted cookie", "session in Redis"]
+SESSION_SECRET = b"0123456789abcdef0123456789abcdef"
+STORES: dict[str, tuple[Callable[[], CapabilityStore], dict[str, Any]]] = {
+    "memory": (MemoryStore, {}),
+    "an app's own": (DictStore, {}),
+    "signed cookie": (lambda: SignedStore(SECRET), {"is_limited": True}),
+    "encrypted cookie": (lambda: SignedStore(SECRET, encrypt=True), {"is_limited": True}),
+    "signed header": (lambda: SignedStore(SECRET), {"is_limited": True, "grant": ""}),
+    "JWT": (JWTStore, {"is_limited": True, "grant": ""}),
+}
+SESSIONS: dict[str, Callable[[], aiohttp_session.AbstractStorage]] = {
+    "session in a cookie": aiohttp_session.SimpleCookieStorage,
+    "session in an encrypted cookie": lambda: EncryptedCookieStorage(SESSION_SECRET),
+}
+KINDS = [*STORES, *SESSIONS, "session in Redis", "Redis"]
 
 
-@pytest.fixture(params=STORES)
-async def shelf(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient) -> AsyncIterator[Shelf]:
-    """Each kind of store in turn, behind an app of its own, with nothing in it."""
+@pytest.fixture(params=KINDS)
+async def browser(request: pytest.FixtureRequest, aiohttp_client: AiohttpClient) -> AsyncIterator[Browser]:
+    """A browser before each kind of store in turn, with nothing granted."""
     kind: str = request.param
-    if kind.endswith("Redis"):
+    if kind in STORES:
+        make, options = STORES[kind]
+        store = make()
+        yield Browser(await aiohttp_client(serve(store)), store, **options)
+    elif kind in SESSIONS:
+        yield await _with_sessions(aiohttp_client, SESSIONS[kind](), is_limited=True)
+    else:
         server: RedisServer = request.getfixturevalue("redis_server")
         async with Redis.from_url(server.url) as redis:
             await redis.flushall()
             if kind == "Redis":
-                yield Shelf(await aiohttp_client(serve(RedisStore(redis))), RedisStore(redis))
+                store = RedisStore(redis)
+                yield Browser(await aiohttp_client(serve(store)), store)
             else:
-                yield await _session_shelf(aiohttp_client, RedisStorage(redis))
-    elif kind == "memory":
-        store: CapabilityStore = MemoryStore()
-        yield Shelf(await aiohttp_client(serve(store)), store)
-    else:
-        plain, encrypted = aiohttp_session.SimpleCookieStorage(), EncryptedCookieStorage(SECRET)
-        yield await _session_shelf(aiohttp_client, encrypted if "encrypted" in kind else plain)
+                yield await _with_sessions(aiohttp_client, RedisStorage(redis), is_limited=False)
 
 
-async def _session_shelf(aiohttp_client: AiohttpClient, storage: aiohttp_session.AbstractStorage) -> Shelf:
+async def _with_sessions(
+    aiohttp_client: AiohttpClient, storage: aiohttp_session.AbstractStorage, *, is_limited: bool
+) -> Browser:
     store = SessionStore()
     app = serve(store)
     aiohttp_session.setup(app, storage)
-    return Shelf(await aiohttp_client(app), store, is_cookie=not isinstance(storage, RedisStorage))
+    return Browser(await aiohttp_client(app), store, is_limited)
 
 
 @pytest.mark.parametrize("check", CONTRACT, ids=lambda check: check.__name__)
-async def test_a_store_keeps_its_contract(check: Callable[[Shelf], Awaitable[None]], shelf: Shelf) -> None:
-    await check(shelf)
+async def test_store_keeps_its_contract(
+    check: Callable[[Browser], Awaitable[None]], browser: Browser
+) -> None:
+    await check(browser)
