@@ -6,8 +6,9 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, ParamSpec, TypeVar
 
 from .errors import AuthError, Unavailable, UsageError
 
@@ -36,15 +37,23 @@ def as_async(function: Callable[P, T | Awaitable[T]]) -> Callable[P, Awaitable[T
     return wrapped
 
 
-async def run(work: Awaitable[T], seconds: float, part: Callable[[], str]) -> T:
+async def run(work: Coroutine[Any, Any, T], seconds: float, part: Callable[[], str]) -> T:
     """Await `work` with a timeout; any failure becomes Unavailable.
 
     `part` names what is awaited at the moment, such as "authorize": the log and the error say it. An
     AuthError or UsageError passes through.
+
+    The timeout starts when `work` waits for the first time. Most requests never wait, and setting a timer
+    would take 5 of their 80 µs.
     """
     try:
+        try:
+            awaited = work.send(None)
+        except StopIteration as finished:
+            result: T = finished.value
+            return result
         async with timeout(seconds):
-            return await work
+            return await _resume(work, awaited)
     except (AuthError, UsageError):
         raise
     except asyncio.TimeoutError:
@@ -53,3 +62,22 @@ async def run(work: Awaitable[T], seconds: float, part: Callable[[], str]) -> T:
     except Exception as error:
         log.exception("%s failed", part())
         raise Unavailable(f"{part()} failed; try again") from error
+
+
+@types.coroutine
+def _resume(work: Coroutine[Any, Any, T], awaited: object) -> Generator[object, Any, T]:
+    """Continue `work`, which waits for `awaited`, to its end."""
+    try:
+        while True:
+            try:
+                sent = yield awaited
+            except GeneratorExit:
+                work.close()
+                raise
+            except BaseException as error:
+                awaited = work.throw(error)
+            else:
+                awaited = work.send(sent)
+    except StopIteration as finished:
+        result: T = finished.value
+        return result

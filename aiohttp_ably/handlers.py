@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -103,7 +103,7 @@ class ClientAuth:
         self._response.check_unsent()
         self._auth.set_header(REAUTHORIZE_HEADER, "1")
 
-    async def _run(self, work: Awaitable[T]) -> T:
+    async def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return await self._ably.run(self._auth, work)
 
     async def _is_known(self) -> bool:
@@ -114,7 +114,7 @@ class ClientAuth:
             raise Forbidden("not signed in: sign in first")
         self._response.check_unsent()
 
-    async def _change(self, change: Callable[[], Awaitable[Capability]]) -> Capability:
+    async def _change(self, change: Callable[[], Coroutine[Any, Any, Capability]]) -> Capability:
         await self._check_writable()
         before = await self._run(self._ably.strategy.granted(self._auth))
         after = await self._run(change())

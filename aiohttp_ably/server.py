@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -115,7 +115,7 @@ class AblyAuth:
                 return _without_token(request, cors)
             body = await received_body(request) if request.body_exists else b""
             auth = read_auth_request(request, body)
-            issued, decision = await self.run(auth, self._decide_and_issue(auth))
+            issued, decision = await self.run(auth, self.issue(auth))
         except AuthError as refusal:
             await self.events.refused(auth, refusal, time.perf_counter() - began)
             return error_response(refusal, headers=cors)
@@ -132,9 +132,9 @@ class AblyAuth:
         await self.events.issued(auth, decision.capability, decision.denied, time.perf_counter() - began)
         return response
 
-    async def run(self, auth: AuthRequest, work: Awaitable[T]) -> T:
-        """Await `work` on `auth` with the timeout of `setup()`; a failure becomes Unavailable."""
-        return await run(work, self.timeout, lambda: auth.waits_for)
+    def run(self, auth: AuthRequest, work: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """Run `work` on `auth` with the timeout of `setup()`; a failure becomes Unavailable."""
+        return run(work, self.timeout, lambda: auth.waits_for)
 
     async def identify(self, auth: AuthRequest) -> None:
         """Resolve the client id, signing keys and current time of a request.
@@ -172,11 +172,13 @@ class AblyAuth:
             raise Forbidden(error.message) from None
 
     async def issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
-        """Decide on an identified request, and issue its token.
+        """Identify a request that is not identified yet, decide on it, and issue its token.
 
         Raises what strategy and issuer raise, Forbidden when nobody is signed in, and TooLarge when SDKs
         could not read the answer.
         """
+        if auth.keys is None:
+            await self.identify(auth)
         if auth.client_id is None and not self.anonymous:
             raise Forbidden("not signed in: sign in first, then request a token")
         claimed = auth.requested_client_id
@@ -273,10 +275,6 @@ class AblyAuth:
         await self._ably_api.close()
         if self.strategy.store is not None:
             await self.strategy.store.close()
-
-    async def _decide_and_issue(self, auth: AuthRequest) -> tuple[Issued, Decision]:
-        await self.identify(auth)
-        return await self.issue(auth)
 
     async def _tenant(self, request: web.Request) -> KeyRing:
         """The keys of the tenant of `request`. The traceback of an invalid key has no variable with it."""

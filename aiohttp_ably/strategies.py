@@ -104,11 +104,11 @@ class Strategy:
                 auth.client_id,
             )
             raise Forbidden("nothing is granted to this client, and a token needs at least one right")
-        if denied and (self.on_denied == "reject" if auth.strict is None else auth.strict):
-            raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
-        if allowed:
+        if missing:
+            if denied and (self.on_denied == "reject" if auth.strict is None else auth.strict):
+                raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
             check_length(total)
-        if self.store is not None and (allowed or auth.drop or self.store.renews):
+        if self.store is not None and (auth.drop or self.store.renews or allowed):
             auth.waits_for = "the store"
             stored = await self.store.change(auth, add=allowed, release=auth.drop)
             if stored is not granted:  # another request may have changed it meanwhile
@@ -320,7 +320,7 @@ async def _resolve(source: _Source, auth: AuthRequest, name: str) -> Capability:
 
 
 def _checked(answer: CapabilityLike, name: str) -> Capability:
-    if not isinstance(answer, Mapping):
+    if not isinstance(answer, (dict, Mapping)):
         raise TypeError(
             f"{name} returned {type(answer).__name__}; return what is allowed as a Capability or a mapping of"
             " resource to operations, {} for nothing"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,7 +15,7 @@ from aiohttp_ably.errors import Forbidden, Unavailable, UsageError
 T = TypeVar("T")
 
 
-async def run_for(work: Awaitable[T], seconds: float) -> T:
+async def run_for(work: Coroutine[Any, Any, T], seconds: float) -> T:
     return await run(work, seconds, lambda: "the store")
 
 

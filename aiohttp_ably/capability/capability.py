@@ -60,7 +60,7 @@ class Capability(Mapping[str, frozenset[str]]):
             return resources
         if resources is None:
             return NOTHING
-        if not isinstance(resources, Mapping):
+        if not isinstance(resources, (dict, Mapping)):
             raise TypeError(
                 f"a capability is a mapping of resource to operations, such as {EXAMPLE}; got {resources!r}"
             )
@@ -195,9 +195,9 @@ class Capability(Mapping[str, frozenset[str]]):
 
     def with_base(self, base: Capability) -> Capability:
         """`base | self`. The last result is remembered: a grant is joined to the same base every time."""
-        if not base:
+        if not base._operations:
             return self
-        if not self:
+        if not self._operations:
             return base
         if self._with_base is None or self._with_base[0] is not base:
             self._with_base = (base, base | self)
@@ -237,7 +237,7 @@ class Capability(Mapping[str, frozenset[str]]):
         """What both allow, as Ably computes a token's capability from that of its key."""
         if type(other) is not Capability:
             return NotImplemented
-        if not other.has_patterns() and (other is self or not other - self):
+        if not other.has_patterns() and (other is self or not (other - self)._operations):
             return other
         both: dict[str, frozenset[str]] = {}
 
