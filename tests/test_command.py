@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from apps import KEY
+from apps import KEY, KEY_SECRET
 
 from aiohttp_ably import ApiKey
 from aiohttp_ably.__main__ import check, main
 from aiohttp_ably.emulator import Emulator, ManualClock
 from aiohttp_ably.testing import client_options
-
-KEY_SECRET = KEY.partition(":")[2]
 
 
 async def findings(key: str, emulator: Emulator) -> dict[str, str]:

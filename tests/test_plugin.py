@@ -82,6 +82,27 @@ def test_invalid_options_are_refused_at_setup(options: dict[str, Any], message: 
     assert len(app.router.resources()) == 0
 
 
+async def test_the_end_of_the_app_closes_the_store_and_the_issuer() -> None:
+    closed: list[str] = []
+
+    class ClosingStore(MemoryStore):
+        async def close(self) -> None:
+            closed.append("store")
+
+    class ClosingIssuer(TokenRequestIssuer):
+        async def close(self) -> None:
+            closed.append("issuer")
+
+    app = web.Application()
+    strategy = ServerStored(rooms(), store=ClosingStore())
+    assert install(app, strategy, issuer=ClosingIssuer()).timeout == 5
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert closed == []
+    await runner.cleanup()
+    assert sorted(closed) == ["issuer", "store"]
+
+
 def test_all_invalid_options_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"key=(.|\n)*origins=(.|\n)*strategy=(.|\n)*timeout="):
         setup(web.Application(), key="", identify=by_header, strategy=None, origins=["x"], timeout=-1)  # type: ignore[arg-type]

@@ -197,6 +197,18 @@ async def test_an_app_starts_when_each_guarded_route_has_its_placeholders(
     await start(parts)
 
 
+@pytest.mark.parametrize("method", ["get", "post", "put", "patch", "delete", "head", "options"])
+async def test_each_guarded_method_of_a_view_needs_the_placeholder(method: str) -> None:
+    @requires("chat:{room}", "publish")
+    async def guarded_method(self: web.View) -> web.Response:
+        return web.Response()
+
+    app = make_app(stored())
+    app.router.add_view("/rooms", type("SomeView", (web.View,), {method: guarded_method}))
+    with pytest.raises(UsageError, match=r"with the placeholder \{room\}, which the route lacks"):
+        await start([app])
+
+
 @pytest.mark.parametrize(("path", "missing"), [("/{team}", "room"), ("/{room}", "team"), ("/", "room")])
 async def test_each_placeholder_of_nested_guards_is_needed(path: str, missing: str) -> None:
     app = make_app(stored())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from apps import BASE, KEY, SECRET, install, make_app, request_token, rooms, token_capability
+from apps import BASE, KEY, KEY_SECRET, SECRET, install, make_app, request_token, rooms, token_capability
 
 from aiohttp_ably import (
     ApiKey,
@@ -33,7 +33,6 @@ from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.stores import SignedGrants
 from aiohttp_ably.testing import client_options
 
-KEY_SECRET = KEY.partition(":")[2]
 REDIS_PASSWORD = "the0password0of0redis"
 REDIS_URL = f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0"
 SECRETS = [
