@@ -191,6 +191,22 @@ SHADOWS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("shadow", "route"),
+    [
+        (plain_route, "/one/two"),
+        (dynamic_route, "/{tail}"),
+        (static_route, "/one"),
+        (static_route_at_the_root, "/"),
+    ],
+)
+def test_the_error_of_a_shadowed_path_names_the_route(shadow: Any, route: str) -> None:
+    app = web.Application()
+    shadow(app, "/one/two")
+    with pytest.raises(ValueError, match=re.escape(f"the app's route '{route}' answers")):
+        install(app, stored(), path="/one/two")
+
+
 @pytest.mark.parametrize("option", ["path", "script_path"])
 @pytest.mark.parametrize("shadow", SHADOWS, ids=lambda shadow: shadow.__name__)
 def test_setup_refuses_a_path_that_a_route_of_the_app_answers(shadow: Any, option: str) -> None:
