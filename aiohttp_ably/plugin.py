@@ -141,10 +141,11 @@ def _check_free(app: web.Application, path: str | None) -> None:
         if (
             info.get("path") == path
             or (pattern is not None and pattern.fullmatch(path))
-            or (prefix is not None and path.startswith(f"{prefix.rstrip('/')}/"))
+            or (prefix is not None and f"{path}/".startswith(f"{prefix.rstrip('/')}/"))
         ):
+            taken = resource.canonical or "/"
             raise ValueError(
-                f"the app's route {resource.canonical!r} answers requests for {path!r}: call"
+                f"the app's route {taken!r} answers requests for {path!r}: call"
                 " aiohttp_ably.setup() before adding that route, or choose another path"
             )
 

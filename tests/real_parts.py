@@ -1,6 +1,7 @@
-"""The real parts some tests need: where they are, and `python tests/real_parts.py`, which installs them.
+"""The programs that some tests need: Node.js, ably-js, Chromium and redis-server.
 
-A part that is missing skips its tests with the reason, and fails them where CI=true.
+`python tests/real_parts.py` installs them. Tests of a missing program are skipped with the reason, and fail when
+CI=true.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _missing(reason: str) -> NoReturn:
 
 
 def install() -> None:
-    """Install what is missing: Debian packages where we may, and the npm packages."""
+    """Install missing programs: Debian packages when run as root, and npm packages."""
     missing = [name for name in _PACKAGES if not shutil.which(name)]
     if missing and os.geteuid() == 0 and shutil.which("apt-get"):
         packages = [package for name in missing for package in _PACKAGES[name]]

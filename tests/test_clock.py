@@ -1,4 +1,4 @@
-"""A server whose clock is off still issues what Ably accepts, and one that cannot ask goes on as it is."""
+"""The comparison of this machine's clock with Ably's: tokens are valid although the clock is wrong."""
 
 from __future__ import annotations
 
@@ -26,11 +26,7 @@ ISSUERS = {"token request": TokenRequestIssuer, "jwt": JWTIssuer, "token details
 
 @pytest.fixture
 def no_clock_sync() -> None:
-    """These tests are about it."""
-
-
-def at(emulator: Emulator) -> dict[str, Any]:
-    return {"endpoint": emulator.host, "port": emulator.port, "tls": False}
+    """Override the fixture of conftest.py: these tests compare clocks."""
 
 
 def off_by(seconds: float) -> Any:
@@ -39,7 +35,7 @@ def off_by(seconds: float) -> Any:
 
 @pytest.mark.parametrize("issuer", ISSUERS)
 @pytest.mark.parametrize("seconds", [-300, 300], ids=["slow", "fast"])
-async def test_a_server_five_minutes_off_issues_what_ably_accepts(
+async def test_tokens_of_a_server_whose_clock_is_five_minutes_off_are_valid(
     seconds: float, issuer: str, aiohttp_server: Any, ably_emulator: Emulator
 ) -> None:
     app = web.Application()
@@ -49,11 +45,11 @@ async def test_a_server_five_minutes_off_issues_what_ably_accepts(
         key=ably_emulator.key,
         issuer=ISSUERS[issuer](),
         clock=off_by(seconds),
-        client_options=at(ably_emulator),
+        client_options=client_options(ably_emulator, sdk="python"),
     )
     url = str((await aiohttp_server(app)).make_url(PATH))
-    ours = client_options(ably_emulator, sdk="python")
-    async with AblyRest(auth_url=url, auth_headers=ALICE, **ours) as rest:
+    options = client_options(ably_emulator, sdk="python")
+    async with AblyRest(auth_url=url, auth_headers=ALICE, **options) as rest:
         details = await rest.auth.authorize()
         assert json.loads(str(details.capability)) == BASE
         presented = f"{ably_emulator.url}/channels/lobby/presence"
@@ -64,56 +60,56 @@ async def test_a_server_five_minutes_off_issues_what_ably_accepts(
             assert answer.status == 200, await answer.text()
 
 
-class FakeAbly:
-    """Tells the time as `answer` has it; `asked` says how often it was asked."""
+class TimeServer:
+    """Answers requests for Ably's time with `answer`, and counts them in `requested`."""
 
     def __init__(self) -> None:
         self.requested = 0
-        self.enough = asyncio.Event()
+        self.third_request = asyncio.Event()
         self.answer: Any = lambda: web.json_response([int(time.time() * 1000)])
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requested += 1
         if self.requested == 3:
-            self.enough.set()
+            self.third_request.set()
         answer: web.StreamResponse = self.answer()
         return answer
 
 
 @pytest.fixture
-async def fake(aiohttp_server: Any) -> tuple[FakeAbly, dict[str, Any]]:
-    fake, app = FakeAbly(), web.Application()
-    app.router.add_get("/time", fake.handle)
+async def time_server(aiohttp_server: Any) -> tuple[TimeServer, dict[str, Any]]:
+    time_server, app = TimeServer(), web.Application()
+    app.router.add_get("/time", time_server.handle)
     server = await aiohttp_server(app)
-    return fake, {"endpoint": "127.0.0.1", "port": server.port, "tls": False}
+    return time_server, {"endpoint": "127.0.0.1", "port": server.port, "tls": False}
 
 
-async def test_a_clock_that_is_right_is_left_alone(fake: tuple[FakeAbly, dict[str, Any]]) -> None:
-    control = AblyApi(fake[1])
-    assert await control.set_clock()
-    assert control.offset == 0
-    await control.close()
+async def test_a_correct_clock_has_no_offset(time_server: tuple[TimeServer, dict[str, Any]]) -> None:
+    ably_api = AblyApi(time_server[1])
+    assert await ably_api.set_clock()
+    assert ably_api.offset == 0
+    await ably_api.close()
 
 
-async def test_the_difference_is_taken_at_the_middle_of_asking() -> None:
+async def test_the_offset_is_measured_at_the_middle_of_the_request() -> None:
     clock = ManualClock(1_800_000_000)
     async with Emulator(clock=clock) as emulator:
-        ours = iter([1_000.0, 1_002.0, 5_000.0])
-        control = AblyApi(at(emulator), clock=lambda: next(ours))
-        await control.set_clock()
-        assert control.offset == 1_800_000_000 - 1_001
-        assert control.now() == 5_000 + control.offset
-        await control.close()
+        times = iter([1_000.0, 1_002.0, 5_000.0])
+        ably_api = AblyApi(client_options(emulator, sdk="python"), clock=lambda: next(times))
+        await ably_api.set_clock()
+        assert ably_api.offset == 1_800_000_000 - 1_001
+        assert ably_api.now() == 5_000 + ably_api.offset
+        await ably_api.close()
 
 
-async def test_what_asking_cannot_tell_from_nothing_is_nothing() -> None:
+async def test_an_offset_within_the_duration_of_the_request_is_ignored() -> None:
     clock = ManualClock(1_000)
     async with Emulator(clock=clock) as emulator:
-        ours = iter([999.5, 1_000.6])
-        control = AblyApi(at(emulator), clock=lambda: next(ours))
-        await control.set_clock()
-        assert control.offset == 0
-        await control.close()
+        times = iter([999.5, 1_000.6])
+        ably_api = AblyApi(client_options(emulator, sdk="python"), clock=lambda: next(times))
+        await ably_api.set_clock()
+        assert ably_api.offset == 0
+        await ably_api.close()
 
 
 @pytest.mark.parametrize(
@@ -121,17 +117,20 @@ async def test_what_asking_cannot_tell_from_nothing_is_nothing() -> None:
     [
         pytest.param(lambda: web.Response(status=500), id="500"),
         pytest.param(lambda: web.Response(text="<html>", content_type="text/html"), id="HTML"),
-        pytest.param(lambda: web.json_response([]), id="nothing"),
-        pytest.param(lambda: web.json_response(["noon"]), id="no number"),
+        pytest.param(lambda: web.json_response([]), id="an empty list"),
+        pytest.param(lambda: web.json_response(["noon"]), id="not a number"),
         pytest.param(lambda: web.json_response({"time": 1}), id="an object"),
     ],
 )
-async def test_ably_failing_is_logged_and_survived(
-    answer: Any, fake: tuple[FakeAbly, dict[str, Any]], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+async def test_a_failed_comparison_is_logged_and_the_app_starts(
+    answer: Any,
+    time_server: tuple[TimeServer, dict[str, Any]],
+    aiohttp_client: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    fake[0].answer = answer
+    time_server[0].answer = answer
     app = web.Application()
-    install(app, ServerStored(rooms(), store=MemoryStore(), base=BASE), client_options=fake[1])
+    install(app, ServerStored(rooms(), store=MemoryStore(), base=BASE), client_options=time_server[1])
     client = await aiohttp_client(app)
     (warning,) = [one for one in caplog.records if one.name == "aiohttp_ably.ably_api"]
     assert warning.levelno == logging.WARNING
@@ -139,7 +138,7 @@ async def test_ably_failing_is_logged_and_survived(
         assert abs((await response.json())["timestamp"] / 1000 - time.time()) < 60
 
 
-async def test_ably_hanging_holds_no_start_up_longer_than_the_timeout(
+async def test_the_start_waits_for_ably_no_longer_than_the_timeout(
     aiohttp_server: Any, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     over = asyncio.Event()
@@ -159,38 +158,40 @@ async def test_ably_hanging_holds_no_start_up_longer_than_the_timeout(
     over.set()
 
 
-async def test_it_is_compared_again_and_again(
-    fake: tuple[FakeAbly, dict[str, Any]], aiohttp_client: Any
+async def test_the_clock_is_compared_at_each_interval(
+    time_server: tuple[TimeServer, dict[str, Any]], aiohttp_client: Any
 ) -> None:
     app = web.Application()
     every = timedelta(milliseconds=5)
     strategy = ServerStored(rooms(), store=MemoryStore())
-    install(app, strategy, client_options=fake[1], clock_sync=every)
+    install(app, strategy, client_options=time_server[1], clock_sync=every)
     await aiohttp_client(app)
-    await fake[0].enough.wait()
+    await time_server[0].third_request.wait()
 
 
-async def test_after_a_failure_it_is_compared_sooner(
-    fake: tuple[FakeAbly, dict[str, Any]], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
+async def test_the_clock_is_compared_sooner_after_a_failure(
+    time_server: tuple[TimeServer, dict[str, Any]], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aiohttp_ably.ably_api.CLOCK_RETRY", 0.005)
-    fake[0].answer = lambda: web.Response(status=503)
+    time_server[0].answer = lambda: web.Response(status=503)
     app = web.Application()
-    install(app, ServerStored(rooms(), store=MemoryStore()), client_options=fake[1])
+    install(app, ServerStored(rooms(), store=MemoryStore()), client_options=time_server[1])
     await aiohttp_client(app)
-    await fake[0].enough.wait()
+    await time_server[0].third_request.wait()
 
 
-async def test_it_can_be_turned_off(fake: tuple[FakeAbly, dict[str, Any]], aiohttp_client: Any) -> None:
+async def test_without_an_interval_the_clock_is_not_compared(
+    time_server: tuple[TimeServer, dict[str, Any]], aiohttp_client: Any
+) -> None:
     app = web.Application()
     strategy = ServerStored(rooms(), store=MemoryStore(), base=BASE)
-    install(app, strategy, client_options=fake[1], clock_sync=None)
+    install(app, strategy, client_options=time_server[1], clock_sync=None)
     client = await aiohttp_client(app)
     await client.get(PATH, headers=ALICE)
-    assert fake[0].requested == 0
+    assert time_server[0].requested == 0
 
 
 @pytest.mark.parametrize("clock_sync", [timedelta(0), timedelta(hours=-1)])
-def test_an_interval_that_is_none_is_refused(clock_sync: timedelta) -> None:
+def test_an_interval_that_is_not_positive_is_refused(clock_sync: timedelta) -> None:
     with pytest.raises(ValueError, match="clock_sync="):
         install(web.Application(), ServerStored(rooms(), store=MemoryStore()), key=KEY, clock_sync=clock_sync)

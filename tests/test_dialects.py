@@ -1,8 +1,8 @@
-"""Every SDK's own requests, byte for byte as it sends them, are understood alike.
+"""The recorded requests of each Ably SDK, sent byte by byte.
 
 The files in `dialects/` are requests of ably-js 2.28, ably-python 3.1.4, ably-ruby 1.2.8, ably-php, ably-go,
-ably-java 1.8 (with HttpURLConnection and OkHttp), ably-cocoa 1.3 and ably-dotnet 1.2.18: those of the first
-five as captured, the others as their sources build them.
+ably-java 1.8 (with HttpURLConnection and OkHttp), ably-cocoa 1.3 and ably-dotnet 1.2.18. Those of the first
+five were captured; the others were built as the sources of the SDK build them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HOUR = 3_600_000
 FULL = {"a:é": ["history", "presence"], "b:x": ["publish", "subscribe"], "chat:*": ["*"]}
 BOB = "bob@é.com"
 
-# Named by the file; what a file is not named for gets the answer to one that asks for nothing.
+# The name of a file tells its SDK and what it requests.
 FULL_REQUESTS = [
     *(
         f"{sdk}-full-{method}"
@@ -52,7 +52,7 @@ CAPABILITY_ONLY = [
     "py-capability-json",
     "py-capability-object-get",
 ]
-NOTHING_ASKED = [
+NOTHING_REQUESTED = [
     *(f"{sdk}-default-{method}" for sdk in (
         "js-node", "js-browser", "py", "ruby", "php", "go", "java-huc", "java-okhttp", "cocoa", "dotnet",
     ) for method in ("get", "post")),
@@ -71,14 +71,14 @@ OTHERS = {
 }
 EXPECTED: dict[str, dict[str, Any]] = {
     **{name: {"capability": FULL} for name in FULL_REQUESTS + CAPABILITY_ONLY},
-    **{name: {} for name in NOTHING_ASKED},
+    **{name: {} for name in NOTHING_REQUESTED},
     **OTHERS,
     "js-browser-preflight": {"preflight": True},
 }
 
 
 async def send(server: TestServer, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Send bytes as they are; status, headers and body of the answer."""
+    """Send `request` as it is; returns status, headers and body of the answer."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
     try:
         writer.write(request)
@@ -92,24 +92,24 @@ async def send(server: TestServer, request: bytes) -> tuple[int, dict[str, str],
         await writer.wait_closed()
 
 
-def test_no_recorded_request_is_left_out() -> None:
+def test_each_recorded_request_has_an_expected_answer() -> None:
     assert {path.stem for path in DIALECTS.glob("*.http")} == set(EXPECTED)
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
-async def test_what_an_sdk_sends_is_understood(name: str, aiohttp_server: Any) -> None:
+async def test_the_request_of_each_sdk_is_understood(name: str, aiohttp_server: Any) -> None:
     expected = EXPECTED[name]
     user = expected.get("user", BOB)
     app = web.Application()
 
-    async def whatever_is_asked(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> Any:
+    async def allow_all(auth: aiohttp_ably.AuthRequest, requested: aiohttp_ably.Capability) -> Any:
         return requested
 
     aiohttp_ably.setup(
         app,
         key=KEY,
         identify=lambda request: user,
-        strategy=ClientStored(whatever_is_asked, base=BASE, allow_wildcards=True),
+        strategy=ClientStored(allow_all, base=BASE, allow_wildcards=True),
         issuer=TokenRequestIssuer(jitter=0),
         path="/auth",
         origins=["https://app.example.com"],

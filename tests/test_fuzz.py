@@ -1,6 +1,6 @@
-"""Whatever is sent to the real route: no failure, no right beyond the strategy's, errors in the one form.
+"""Generated requests to the auth route: it never fails, and never grants more than the strategy allows.
 
-`make test` tries 2,000 requests, `make fuzz` (the hypothesis profile `nightly`) 100,000.
+`make test` sends 2,000 requests, `make fuzz` (the hypothesis profile `nightly`) 100,000.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ CASES = 100_000 if settings.get_current_profile_name() == "nightly" else 2_000
 NOW = 1_800_000_000
 KEYS = KeyRing([ApiKey(KEY)])
 SESSION_KEY = Fernet.generate_key()
-MAY = {"publish", "subscribe", "presence"}
+ROOM_OPERATIONS = {"publish", "subscribe", "presence"}
 APPS = ("determined", "memory", "session", "client", "signed", "encrypted", "jwt")
 FORBIDDEN_CODES = {*range(40140, 40150), 40102, 40171}
 
@@ -79,48 +79,52 @@ class Answer(NamedTuple):
         return cls(int(first.split()[1]), {name.lower(): value for name, _, value in pairs}, body)
 
 
-def vault(name: str | None) -> Capability:
-    """A right that no rule gives: only who holds it has it."""
-    return Capability({f"vault:{name or 'nobody'}": ["subscribe"]})
+def only_granted(name: str | None) -> Capability:
+    """A capability that no rule allows: a client has it only when it was granted before."""
+    return Capability({f"granted:{name or 'nobody'}": ["subscribe"]})
 
 
-def grant(
-    client_id: str | None, held: Capability, *, encrypt: bool = False, key: str = KEY, now: int = NOW
+def signed_grant(
+    client_id: str | None, granted: Capability, *, encrypt: bool = False, key: str = KEY, now: int = NOW
 ) -> str:
-    return SignedGrants(SECRET, encrypt=encrypt).sign(client_id, ApiKey(key).name, held, now=now)[0]
+    return SignedGrants(SECRET, encrypt=encrypt).sign(client_id, ApiKey(key).name, granted, now=now)[0]
 
 
-def token(
-    client_id: str | None, held: Capability, *, key: str = KEY, now: int = NOW, begun: object = NOW
+def signed_jwt(
+    client_id: str | None, granted: Capability, *, key: str = KEY, now: int = NOW, grant_issued: object = NOW
 ) -> str:
-    claims = {"aiohttp-ably.grant-issued": begun}
+    claims = {"aiohttp-ably.grant-issued": grant_issued}
     return sign_jwt(
-        ApiKey(key), capability=held, client_id=client_id, issued=now, expires=now + 3600, claims=claims
+        ApiKey(key), capability=granted, client_id=client_id, issued=now, expires=now + 3600, claims=claims
     )
 
 
-def session(client_id: str | None, held: Capability, *, key: str = KEY) -> str:
-    entry = {"client": client_id, "key": ApiKey(key).name, "capability": held.to_dict()}
+def session_cookie(client_id: str | None, granted: Capability, *, key: str = KEY) -> str:
+    entry = {"client": client_id, "key": ApiKey(key).name, "capability": granted.to_dict()}
     text = json.dumps({"created": NOW, "session": {"ably": entry}})
     return Fernet(SESSION_KEY).encrypt(text.encode()).decode()
 
 
-NEVER, LONG_AGO = vault("of what must not count"), NOW - 10_000_000
-# What is signed here, for this client, another, or nobody; under another key; too old.
+NOT_VALID, LONG_AGO = only_granted("not valid"), NOW - 10_000_000
+# For this client, another or none; under another key; expired.
 GRANTS = [
-    *(grant(who, vault(who), encrypt=hide) for who in ("alice", "bob", None) for hide in (False, True)),
-    grant("alice", NEVER, key=OTHER_KEY),
-    grant("alice", NEVER, now=LONG_AGO),
+    *(
+        signed_grant(who, only_granted(who), encrypt=hide)
+        for who in ("alice", "bob", None)
+        for hide in (False, True)
+    ),
+    signed_grant("alice", NOT_VALID, key=OTHER_KEY),
+    signed_grant("alice", NOT_VALID, now=LONG_AGO),
 ]
 TOKENS = [
-    *(token(who, vault(who)) for who in ("alice", "bob", None)),
-    token("alice", NEVER, key=OTHER_KEY),
-    token("alice", NEVER, now=LONG_AGO),
-    token("alice", NEVER, begun="now"),
-    token("alice", NEVER, begun=LONG_AGO),
+    *(signed_jwt(who, only_granted(who)) for who in ("alice", "bob", None)),
+    signed_jwt("alice", NOT_VALID, key=OTHER_KEY),
+    signed_jwt("alice", NOT_VALID, now=LONG_AGO),
+    signed_jwt("alice", NOT_VALID, grant_issued="now"),
+    signed_jwt("alice", NOT_VALID, grant_issued=LONG_AGO),
 ]
-SESSIONS = [session("alice", vault("alice")), session("bob", vault("bob"))]
-SESSIONS += [session("alice", NEVER, key=OTHER_KEY), session(None, NEVER)]
+SESSIONS = [session_cookie("alice", only_granted("alice")), session_cookie("bob", only_granted("bob"))]
+SESSIONS += [session_cookie("alice", NOT_VALID, key=OTHER_KEY), session_cookie(None, NOT_VALID)]
 
 text = st.text(max_size=20)
 operation = st.sampled_from(["publish", "subscribe", "presence", "history", "*", "publis", "", "stats"])
@@ -132,7 +136,7 @@ resource = (
             "chat:secret",
             "chat:*",
             "*",
-            "vault:alice",
+            "granted:alice",
             "lobby",
             "chat:1:2",
             "[meta]chat:1",
@@ -152,7 +156,7 @@ junk = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn, source: st.SearchStrategy[str]) -> str:
-    """A text, cut short, or with a piece of it replaced."""
+    """A string of `source` in which a few characters are replaced or removed."""
     whole = draw(source)
     start = draw(st.integers(0, len(whole)))
     end = draw(st.integers(start, min(start + 4, len(whole))))
@@ -170,7 +174,7 @@ def often_mutated(source: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 capability_text = often_mutated(capability.map(json.dumps) | capability.map(repr)) | junk.map(json.dumps)
 credential = often_mutated(st.sampled_from(GRANTS + TOKENS)) | text
 grants = often_mutated(st.sampled_from(GRANTS))
-CARRIED = {
+SENT_GRANTS = {
     "session": st.tuples(
         st.just("Cookie"), often_mutated(st.sampled_from(SESSIONS)).map("AIOHTTP_SESSION={}".format)
     ),
@@ -178,7 +182,7 @@ CARRIED = {
     "encrypted": st.tuples(st.just("Ably-Grant"), grants),
     "jwt": st.tuples(st.just("Ably-Grant"), often_mutated(st.sampled_from(TOKENS))),
 }
-"""How a client of each app sends what it holds."""
+"""How a client of each app sends what was granted to it."""
 PARAMS: dict[str, st.SearchStrategy[str]] = {
     "capability": capability_text,
     "channel": resource,
@@ -224,7 +228,7 @@ def encoded(chosen: list[tuple[str, str]]) -> str:
 
 
 def in_header(value: str) -> bytes:
-    """What a header may hold: anything but control characters."""
+    """`value` without the control characters that no header may contain."""
     raw = value.encode("utf-8", "replace")
     return bytes(byte for byte in raw if byte >= 0x20 and byte != 0x7F).strip()
 
@@ -234,9 +238,9 @@ def requests(draw: st.DrawFn) -> Request:
     app = draw(st.sampled_from(APPS))
     method = draw(st.sampled_from(["GET"] * 8 + ["POST"] * 8 + ["OPTIONS", "PUT", "HEAD"]))
     headers = draw(st.lists(header, max_size=3, unique_by=lambda one: one[0]))
-    if app in CARRIED and draw(st.booleans()):
-        carried = draw(CARRIED[app])
-        headers = [one for one in headers if one[0] != carried[0]] + [carried]
+    if app in SENT_GRANTS and draw(st.booleans()):
+        sent = draw(SENT_GRANTS[app])
+        headers = [one for one in headers if one[0] != sent[0]] + [sent]
     user = draw(st.sampled_from(["alice", "alice", "alice", "bob", None]))
     query = draw(st.one_of(pairs.map(encoded), st.text("abc=&%?+[]{}:0", max_size=30)))
     body = b""
@@ -278,11 +282,11 @@ def blobs() -> st.SearchStrategy[tuple[str, bytes]]:
 
 
 async def determined(auth: aiohttp_ably.AuthRequest) -> dict[str, Any]:
-    return {"chat:1": MAY, "chat:2": MAY}
+    return {"chat:1": ROOM_OPERATIONS, "chat:2": ROOM_OPERATIONS}
 
 
-def make_app(store: MemoryStore) -> web.Application:
-    """An app for each strategy and carrier, side by side."""
+def all_apps(store: MemoryStore) -> web.Application:
+    """An app with a sub-app for each strategy and store."""
     strategies = {
         "determined": ServerDetermined(determined, base=BASE),
         "memory": ServerStored(rooms(), store=store, base=BASE),
@@ -315,7 +319,7 @@ def make_app(store: MemoryStore) -> web.Application:
 @settings(max_examples=500)
 @given(pairs.map(encoded) | st.text("ab=&%+fFeE28c;:", max_size=30) | st.text(max_size=10).map(quote))
 def test_a_query_is_read_as_strictly_as_a_form(text: str) -> None:
-    """yarl decodes the query, and guesses where the encoding is broken: there, nothing is guessed."""
+    """yarl decodes an invalid encoding leniently; the auth route does not."""
 
     def read(how: Any, what: Any) -> Any:
         try:
@@ -329,12 +333,12 @@ def test_a_query_is_read_as_strictly_as_a_form(text: str) -> None:
 
 
 class Served:
-    """The app on a port, with one request at a time on a connection of its own."""
+    """The app on a port. Each request has its own connection."""
 
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.loop = asyncio.new_event_loop()
-        self.runner = web.AppRunner(make_app(self.store), access_log=None)
+        self.runner = web.AppRunner(all_apps(self.store), access_log=None)
         self.loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
@@ -343,7 +347,7 @@ class Served:
         self.port = self.runner.addresses[0][1]
 
     def send(self, request: Request) -> Answer:
-        self.store._granted = {(ApiKey(KEY).name, who): vault(who) for who in ("alice", "bob")}
+        self.store._granted = {(ApiKey(KEY).name, who): only_granted(who) for who in ("alice", "bob")}
         return self.loop.run_until_complete(self._send(request.wire()))
 
     async def _send(self, wire: bytes) -> Answer:
@@ -368,7 +372,7 @@ def served() -> Iterator[Served]:
 
 
 def check_error(answer: Answer) -> None:
-    """The one form of errors, with a code that no SDK misunderstands."""
+    """The answer is an error in the form of Ably, with a code that SDKs do not take for a token error."""
     assert 400 <= answer.status < 500, answer
     error = json.loads(answer.body)["error"]
     assert error.keys() == {"message", "code", "statusCode", "href"}
@@ -380,12 +384,12 @@ def check_error(answer: Answer) -> None:
 
 
 def check_token(request: Request, answer: Answer) -> Capability:
-    """What the token carries: it is this client's, and within what rules and holdings allow."""
+    """The capability of the token, which is for this client and within its rules and grants."""
     user = dict(request.headers).get("X-User")
     client_id = user.decode() if user else None
     if answer.headers["content-type"] == "application/jwt":
         claims = verify_jwt(answer.body.decode(), KEYS, now=NOW)
-        given, whose = claims.capability, claims.client_id
+        capability, client = claims.capability, claims.client_id
     else:
         assert answer.headers["content-type"] == "application/json"
         members = json.loads(answer.body)
@@ -395,30 +399,30 @@ def check_token(request: Request, answer: Answer) -> Capability:
             assert verify_token_request(members, KEYS).name == members["keyName"]
             assert 60_000 <= members["ttl"] <= 24 * 3_600_000
             assert members["timestamp"] == NOW * 1000
-        given, whose = Capability.parse(members["capability"]), members.get("clientId")
-    assert whose == client_id
-    assert given
-    for name, operations in given.items():
+        capability, client = Capability.parse(members["capability"]), members.get("clientId")
+    assert client == client_id
+    assert capability
+    for name, operations in capability.items():
         if name == "lobby":
             assert operations == {"subscribe"}
-        elif name.startswith("vault:"):
-            assert vault(client_id).get(name) == operations
+        elif name.startswith("granted:"):
+            assert only_granted(client_id).get(name) == operations
             assert request.app not in ("determined", "client")
         else:
             kind, _, room = name.partition(":")
             assert (kind, ":" in room, room in ("", "*")) == ("chat", False, False), name
             assert not room.startswith("secret")
-            assert operations <= MAY
-    return given
+            assert operations <= ROOM_OPERATIONS
+    return capability
 
 
-def test_no_request_fails_the_route_or_gets_more_than_it_may(served: Served) -> None:
+def test_no_request_makes_the_route_fail_or_grants_too_much(served: Served) -> None:
     seen: Counter[int] = Counter()
-    holders: Counter[str] = Counter()
+    with_grant: Counter[str] = Counter()
 
     @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
     @given(requests())
-    def try_it(request: Request) -> None:
+    def send(request: Request) -> None:
         answer = served.send(request)
         seen[answer.status] += 1
         wire = repr(answer)
@@ -428,16 +432,16 @@ def test_no_request_fails_the_route_or_gets_more_than_it_may(served: Served) -> 
         if request.method in ("OPTIONS", "HEAD") and answer.status == 200:
             assert answer.body == b""
         elif answer.status == 200:
-            given = check_token(request, answer)
-            holders[request.app] += any(name.startswith("vault:") for name in given)
+            carried = check_token(request, answer)
+            with_grant[request.app] += any(name.startswith("granted:") for name in carried)
         elif request.method == "HEAD":
             assert answer.status < 500
         else:
             check_error(answer)
         assert "no-store" in answer.headers["cache-control"]
 
-    try_it()
+    send()
     assert set(seen) >= {200, 400, 401, 403, 405}
     assert seen[200] > CASES / 5
-    assert holders["memory"] > 0
-    assert sum(holders[app] for app in CARRIED) > 0
+    assert with_grant["memory"] > 0
+    assert sum(with_grant[app] for app in SENT_GRANTS) > 0

@@ -1,90 +1,114 @@
-"""setup(), get_auth() and requires(): in handlers, sub-apps, streams, and when used wrongly."""
+"""setup(): its options, the paths it takes, who a client is, and which part of an app failed."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, CookieJar, web
-from aiohttp.test_utils import make_mocked_request
+from aiohttp import web
 from apps import (
     BASE,
     KEY,
     OTHER_KEY,
-    SECRET,
-    Client,
-    ask,
     by_header,
     error,
-    granted,
     install,
     make_app,
+    request_token,
     rooms,
+    token_capability,
 )
 
-import aiohttp_ably
 from aiohttp_ably import (
     ApiKey,
     Capability,
     ClientSigned,
     ClientStored,
-    Forbidden,
+    Issued,
+    Issuer,
+    JWTIssuer,
     JWTStore,
     KeyRing,
     MemoryStore,
     ServerDetermined,
     ServerStored,
+    SessionStore,
+    TokenDetailsIssuer,
     TokenRequestIssuer,
-    UsageError,
-    get_auth,
-    requires,
     setup,
 )
 
-ALICE = {"X-User": "alice"}
-LIST = ServerDetermined(lambda auth: BASE)
+ONLY_BASE = ServerDetermined(BASE)
+SCRIPT_PATH = "/static/reauth.js"
 
 
 def stored(**options: Any) -> ServerStored:
     return ServerStored(rooms(), store=MemoryStore(), base=BASE, **options)
 
 
-WRONG = [
+INVALID_OPTIONS = [
     ("no key", {"key": None}, "key="),
-    ("half a key", {"key": "app1.key1"}, "<appId>.<keyId>:<secret>"),
+    ("a key without secret", {"key": "app1.key1"}, "<appId>.<keyId>:<secret>"),
     ("keys of two apps", {"key": [KEY, OTHER_KEY]}, "one Ably app"),
-    ("no identify", {"identify": "alice"}, "identify= is a function"),
-    ("no strategy", {"strategy": ClientStored}, "strategy= is one of"),
-    ("no issuer", {"issuer": object()}, "issuer= is"),
-    (
-        "a JWT carrier without JWTs",
-        {"strategy": ClientSigned(rooms(), store=JWTStore())},
-        "issuer=JWTIssuer",
-    ),
-    ("origins is a text", {"origins": "https://app.example.com"}, "is a list"),
-    ("any origin", {"origins": ["*"]}, "not an origin such as"),
+    ("identify is a string", {"identify": "alice"}, "identify= is a function"),
+    ("a strategy class", {"strategy": ClientStored}, "strategy= is one of"),
+    ("not an issuer", {"issuer": object()}, "issuer= is"),
+    ("a JWT store without JWTs", {"strategy": ClientSigned(rooms(), store=JWTStore())}, "issuer=JWTIssuer"),
+    ("origins is a string", {"origins": "https://app.example.com"}, "is a list"),
+    ("every origin", {"origins": ["*"]}, "not an origin such as"),
     ("an origin with a path", {"origins": ["https://app.example.com/"]}, "not an origin such as"),
-    ("no time", {"timeout": 0}, "timeout="),
+    ("timeout is zero", {"timeout": 0}, "timeout="),
+    ("an unknown client option", {"client_options": {"endpont": "x"}}, "client_options="),
     ("a relative path", {"path": "ably/auth"}, "must start with '/'"),
-]
+    ("a relative script path", {"script_path": "reauth.js"}, "must be a path of its own"),
+    ("a script path that is the path", {"script_path": "/ably/auth"}, "must be a path of its own"),
+    ("no interval", {"clock_sync": timedelta(0)}, "clock_sync="),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "says"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG])
-def test_what_cannot_work_is_refused_at_once(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=r".") as caught:
-        setup(web.Application(), **{"key": KEY, "identify": by_header, "strategy": LIST, **options})
-    assert says in str(caught.value)
-    assert KEY.partition(":")[2] not in str(caught.value)
+@pytest.mark.parametrize(
+    ("options", "message"), [row[1:] for row in INVALID_OPTIONS], ids=[row[0] for row in INVALID_OPTIONS]
+)
+def test_invalid_options_are_refused_at_setup(options: dict[str, Any], message: str) -> None:
+    app = web.Application()
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
+        setup(app, **{"key": KEY, "identify": by_header, "strategy": ONLY_BASE, **options})
+    assert KEY.partition(":")[2] not in str(refusal.value)
+    assert len(app.router.resources()) == 0
 
 
-def test_everything_wrong_is_said_at_once() -> None:
+async def test_the_end_of_the_app_closes_the_store_and_the_issuer() -> None:
+    closed: list[str] = []
+
+    class ClosingStore(MemoryStore):
+        async def close(self) -> None:
+            closed.append("store")
+
+    class ClosingIssuer(TokenRequestIssuer):
+        async def close(self) -> None:
+            closed.append("issuer")
+
+    app = web.Application()
+    strategy = ServerStored(rooms(), store=ClosingStore())
+    assert install(app, strategy, issuer=ClosingIssuer()).timeout == 5
+    runner = web.AppRunner(app)
+    await runner.setup()
+    assert closed == []
+    await runner.cleanup()
+    assert sorted(closed) == ["issuer", "store"]
+
+
+def test_all_invalid_options_are_named_at_once() -> None:
     with pytest.raises(ValueError, match=r"key=(.|\n)*origins=(.|\n)*strategy=(.|\n)*timeout="):
         setup(web.Application(), key="", identify=by_header, strategy=None, origins=["x"], timeout=-1)  # type: ignore[arg-type]
 
 
-def test_an_app_is_set_up_once_and_before_it_runs() -> None:
+def test_setup_is_called_once_before_the_app_is_frozen() -> None:
     app = make_app(stored())
     with pytest.raises(RuntimeError, match="already"):
         install(app, stored())
@@ -93,13 +117,13 @@ def test_an_app_is_set_up_once_and_before_it_runs() -> None:
     with pytest.raises(RuntimeError, match="before the app runs or becomes a sub-app"):
         install(frozen, stored())
     with pytest.raises(TypeError, match=r"web\.Application first"):
-        setup(web.Request, key=KEY, identify=by_header, strategy=LIST)  # type: ignore[arg-type]
+        setup(web.Request, key=KEY, identify=by_header, strategy=ONLY_BASE)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", [KEY, ApiKey(KEY), KeyRing([KEY]), [KEY], lambda request: KEY])
-async def test_a_key_may_be_given_every_way(key: Any, aiohttp_client: Any) -> None:
+async def test_key_takes_a_string_an_api_key_a_key_ring_and_a_function(key: Any, aiohttp_client: Any) -> None:
     client = await aiohttp_client(make_app(stored(), key=key))
-    assert (await (await ask(client)).json())["keyName"] == "app1.key1"
+    assert (await (await request_token(client)).json())["keyName"] == "app1.key1"
 
 
 async def test_each_tenant_has_its_own_key_and_grants(aiohttp_client: Any) -> None:
@@ -108,371 +132,260 @@ async def test_each_tenant_has_its_own_key_and_grants(aiohttp_client: Any) -> No
 
     client = await aiohttp_client(make_app(stored(), key=tenant))
     one, two = {"X-Tenant": "one"}, {"X-Tenant": "two"}
-    await ask(client, {"chat:1": ["publish"]}, headers=one)
-    assert "chat:1" in await granted(await ask(client, headers=one))
-    response = await ask(client, headers=two)
+    await request_token(client, {"chat:1": ["publish"]}, headers=one)
+    assert "chat:1" in await token_capability(await request_token(client, headers=one))
+    response = await request_token(client, headers=two)
     assert (await response.json())["keyName"] == "app2.key9"
-    assert await granted(response) == BASE
-    assert await error(await ask(client)) == (400, 40000)
+    assert await token_capability(response) == BASE
+    assert await error(await request_token(client)) == (400, 40000)
 
 
-async def test_a_handler_of_ones_own_route_may_serve_tokens(aiohttp_client: Any) -> None:
+async def test_without_a_path_the_app_adds_the_handler_itself(aiohttp_client: Any) -> None:
     app = web.Application()
     ably = install(app, stored(), path=None)
+    assert not [resource for resource in app.router.resources() if "ably" in resource.canonical]
     app.router.add_route("*", "/ably/auth", ably.handler)
-    assert await granted(await ask(await aiohttp_client(app))) == BASE
+    assert await token_capability(await request_token(await aiohttp_client(app))) == BASE
+
+
+async def handle(request: web.Request) -> web.Response:
+    return web.Response(text="not the auth route")
+
+
+def plain_route(app: web.Application, path: str) -> None:
+    app.router.add_get(path, handle)
+
+
+def dynamic_route(app: web.Application, path: str) -> None:
+    app.router.add_get("/{tail:.*}", handle)
+
+
+def static_route(app: web.Application, path: str) -> None:
+    app.router.add_static(path.rpartition("/")[0], Path(__file__).parent)
+
+
+def static_route_at_the_root(app: web.Application, path: str) -> None:
+    app.router.add_static("/", Path(__file__).parent)
+
+
+def sub_app(app: web.Application, path: str) -> None:
+    app.add_subapp(path.rpartition("/")[0] + "/", web.Application())
+
+
+def static_route_of_that_name(app: web.Application, path: str) -> None:
+    app.router.add_static(path, Path(__file__).parent)
+
+
+def sub_app_of_that_name(app: web.Application, path: str) -> None:
+    app.add_subapp(path, web.Application())
+
+
+SHADOWS = [
+    static_route_of_that_name,
+    sub_app_of_that_name,
+    plain_route,
+    dynamic_route,
+    static_route,
+    static_route_at_the_root,
+    sub_app,
+]
+
+
+@pytest.mark.parametrize(
+    ("shadow", "route"),
+    [
+        (plain_route, "/one/two"),
+        (dynamic_route, "/{tail}"),
+        (static_route, "/one"),
+        (static_route_at_the_root, "/"),
+    ],
+)
+def test_the_error_of_a_shadowed_path_names_the_route(shadow: Any, route: str) -> None:
+    app = web.Application()
+    shadow(app, "/one/two")
+    with pytest.raises(ValueError, match=re.escape(f"the app's route '{route}' answers")):
+        install(app, stored(), path="/one/two")
+
+
+@pytest.mark.parametrize("option", ["path", "script_path"])
+@pytest.mark.parametrize("shadow", SHADOWS, ids=lambda shadow: shadow.__name__)
+def test_setup_refuses_a_path_that_a_route_of_the_app_answers(shadow: Any, option: str) -> None:
+    app = web.Application()
+    path = "/one/two"
+    shadow(app, path)
+    with pytest.raises(
+        ValueError, match=rf"answers requests for '{path}': call aiohttp_ably\.setup\(\) before"
+    ):
+        install(app, stored(), **{"path": None, option: path})
+    if shadow not in (dynamic_route, static_route_at_the_root):
+        install(app, stored(), **{"path": None, option: "/one-more/two"})
+
+
+@pytest.mark.parametrize("shadow", SHADOWS, ids=lambda shadow: shadow.__name__)
+async def test_a_route_added_after_setup_does_not_answer_for_the_auth_route(
+    shadow: Any, aiohttp_client: Any
+) -> None:
+    app = make_app(stored(), script_path=SCRIPT_PATH)
+    shadow(app, "/ably/auth" if shadow is not plain_route else "/ably/auth/more")
+    client = await aiohttp_client(app)
+    assert await token_capability(await request_token(client)) == BASE
+    assert "class Reauthorizer" in await (await client.get(SCRIPT_PATH)).text()
+
+
+@pytest.mark.parametrize(
+    "path", ["/ably", "/ably/auth/", "/ably/authority", "/ABLY/AUTH", "/ably/{id:[0-9]+}"]
+)
+async def test_setup_accepts_an_app_with_routes_at_other_paths(path: str, aiohttp_client: Any) -> None:
+    app = web.Application()
+    app.router.add_route("*", path, handle)
+    install(app, stored())
+    assert await token_capability(await request_token(await aiohttp_client(app))) == BASE
 
 
 @pytest.mark.parametrize(("returned", "expected"), [
     (None, (403, 40300)), ("*", (403, 40300)), ("a\nb", (403, 40300)), ("", (403, 40300)), (7, (503, 50300)),
 ])  # fmt: skip
-async def test_what_identify_returns_is_checked(
+async def test_a_client_id_that_identify_returns_is_checked(
     returned: Any, expected: tuple[int, int], aiohttp_client: Any
 ) -> None:
     client = await aiohttp_client(make_app(stored(), identify=lambda request: returned))
-    assert await error(await ask(client)) == expected
+    assert await error(await request_token(client)) == expected
 
 
 @pytest.mark.parametrize(("raised", "expected"), [
     (web.HTTPUnauthorized, (403, 40300)), (web.HTTPForbidden, (403, 40300)),
     (lambda: web.HTTPFound("/login"), (403, 40300)), (web.HTTPServiceUnavailable, (503, 50300)),
+    (web.HTTPInternalServerError, (503, 50300)),
     (KeyError, (503, 50300)), (lambda: OSError("the session store is gone"), (503, 50300)),
 ])  # fmt: skip
-async def test_what_identify_raises_is_signed_out_or_an_outage(
+async def test_identify_raises_for_a_client_that_is_not_signed_in_or_fails(
     raised: Any, expected: tuple[int, int], aiohttp_client: Any
 ) -> None:
     async def identify(request: web.Request) -> str:
         raise raised()
 
     client = await aiohttp_client(make_app(stored(), identify=identify))
-    response = await ask(client, allow_redirects=False)
+    response = await request_token(client, allow_redirects=False)
     assert await error(response) == expected
 
 
-async def test_the_wildcard_client_id_needs_the_apps_word(aiohttp_client: Any) -> None:
+async def test_an_anonymous_client_gets_a_token_without_a_client_id(aiohttp_client: Any) -> None:
+    client = await aiohttp_client(make_app(ClientStored(rooms(), base=BASE), anonymous=True))
+    response = await request_token(client, {"chat:1": ["publish"]}, user=None)
+    assert await token_capability(response) == {**BASE, "chat:1": ["publish"]}
+    assert "clientId" not in await response.json()
+
+
+async def test_the_wildcard_client_id_needs_an_option(aiohttp_client: Any) -> None:
     client = await aiohttp_client(make_app(stored(), identify=lambda request: "*", wildcard_client_id=True))
-    assert (await (await ask(client)).json())["clientId"] == "*"
-
-
-async def test_a_handler_knows_what_the_client_may_do(aiohttp_client: Any) -> None:
-    seen: dict[str, Any] = {}
-
-    async def handler(request: web.Request) -> web.Response:
-        auth = get_auth(request)
-        assert get_auth(request) is auth
-        with pytest.raises(RuntimeError, match=r"await get_auth\(request\)\.identify\(\)"):
-            _ = auth.client_id
-        seen["id"] = await auth.identify()
-        seen["same id"] = auth.client_id
-        seen["before"] = await auth.allows("publish", "chat:1")
-        seen["held"] = (await auth.grant({"chat:1": ["publish"]})).to_dict()
-        seen["after"] = await auth.allows("publish", "chat:1")
-        seen["capability"] = await auth.capability()
-        seen["left"] = (await auth.withdraw("chat:1")).to_dict()
-        seen["token"] = await auth.token()
-        return web.json_response(seen["token"])
-
-    app = make_app(stored())
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    response = await client.get("/handler", headers=ALICE)
-    assert response.headers["Ably-Reauthorize"] == "1"
-    assert seen["id"] == seen["same id"] == "alice"
-    assert (seen["before"], seen["after"]) == (False, True)
-    assert seen["held"] == {"chat:1": ["publish"]}
-    assert seen["capability"] == Capability({**BASE, "chat:1": "publish"})
-    assert seen["left"] == {}
-    assert json.loads(seen["token"]["capability"]) == BASE
-    assert (await response.json())["clientId"] == "alice"
-
-
-async def test_who_is_signed_out_may_do_nothing(aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        auth = get_auth(request)
-        return web.json_response(
-            [
-                auth.client_id if await auth.identify() else None,
-                await auth.allows("subscribe", "lobby"),
-                len(await auth.capability()),
-            ]
-        )
-
-    app = make_app(stored())
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    assert await (await client.get("/handler")).json() == [None, False, 0]
-    assert await error(await client.post("/grant", json={"chat:1": ["publish"]})) == (403, 40300)
-    assert await error(await client.post("/withdraw", json=["chat:1"])) == (403, 40300)
-
-
-@pytest.mark.parametrize(
-    "strategy", [LIST, ClientStored(rooms())], ids=["server determined", "client stored"]
-)
-async def test_a_strategy_that_keeps_nothing_says_so(
-    strategy: Any, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    client = await aiohttp_client(make_app(strategy))
-    assert (await client.post("/grant", json={"chat:1": ["publish"]}, headers=ALICE)).status == 500
-    assert "stores nothing: change the list that you give it" in caplog.text
-
-
-async def test_a_change_elsewhere_is_told_by_the_response(aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        get_auth(request).reauthorize()
-        return web.Response()
-
-    app = make_app(LIST)
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    assert (await client.get("/handler", headers=ALICE)).headers["Ably-Reauthorize"] == "1"
-
-
-async def test_routes_that_do_not_ask_are_left_alone(aiohttp_client: Any) -> None:
-    def identify(request: web.Request) -> str:
-        raise AssertionError("nobody asked who this is")
-
-    async def handler(request: web.Request) -> web.Response:
-        get_auth(request)
-        return web.Response(text="hello")
-
-    app = make_app(stored(), identify=identify)
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    response = await client.get("/handler")
-    assert await response.text() == "hello"
-    assert not {"Ably-Reauthorize", "Set-Cookie", "Vary"} & set(response.headers)
-
-
-async def test_without_setup_it_says_what_to_call(
-    aiohttp_client: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        get_auth(request)
-        return web.Response()
-
-    app = web.Application()
-    app.router.add_get("/handler", handler)
-    assert (await (await aiohttp_client(app)).get("/handler")).status == 500
-    assert "call aiohttp_ably.setup(app, ...)" in caplog.text
-
-
-class Guarded(web.View):
-    @requires("chat:{room}", "publish")
-    async def post(self) -> web.Response:
-        return web.Response(text=self.request.match_info["room"])
-
-
-class Methods:
-    @requires("chat:{room}", "publish", "subscribe")
-    async def post(self, request: web.Request) -> web.Response:
-        return web.Response(text=request.match_info["room"])
-
-
-@requires("chat:{room}", "publish")
-async def guarded(request: web.Request) -> web.Response:
-    """Says which room it is."""
-    return web.Response(text=request.match_info["room"])
-
-
-@pytest.fixture(params=["function", "view", "method"])
-async def guarded_client(request: pytest.FixtureRequest, aiohttp_client: Any) -> Client:
-    app = make_app(stored())
-    handlers: dict[str, Any] = {"function": guarded, "view": Guarded, "method": Methods().post}
-    app.router.add_route("*", r"/rooms/{room:.*}", handlers[request.param])
-    return await aiohttp_client(app)
-
-
-async def test_a_guarded_route_needs_the_right(guarded_client: Client) -> None:
-    assert await error(await guarded_client.post("/rooms/1")) == (403, 40300)
-    assert await error(await guarded_client.post("/rooms/1", headers=ALICE)) == (401, 40160)
-    await ask(guarded_client, {"chat:1": ["publish", "subscribe"]})
-    assert await (await guarded_client.post("/rooms/1", headers=ALICE)).text() == "1"
-    assert await error(await guarded_client.post("/rooms/2", headers=ALICE)) == (401, 40160)
-    assert await error(await guarded_client.post("/rooms/1", headers={"X-User": "bob"})) == (401, 40160)
-
-
-@pytest.mark.parametrize("room", ["*", "", "1:2", "1%0A"])
-async def test_a_guarded_route_takes_no_pattern_for_a_name(room: str, aiohttp_client: Any) -> None:
-    app = make_app(ServerDetermined(lambda auth: {"[*]*": "*"}))
-    app.router.add_route("*", r"/rooms/{room:(?s:.*)}", guarded)
-    client = await aiohttp_client(app)
-    assert await error(await client.post(f"/rooms/{room}", headers=ALICE)) == (401, 40160)
-
-
-async def test_a_stateless_strategy_guards_by_asking(aiohttp_client: Any) -> None:
-    app = make_app(ClientStored(rooms(), base={"chat:base": "publish"}))
-    app.router.add_post("/rooms/{room}", guarded)
-    client = await aiohttp_client(app)
-    assert (await client.post("/rooms/1", headers=ALICE)).status == 200
-    assert (await client.post("/rooms/base", headers=ALICE)).status == 200
-    assert await error(await client.post("/rooms/secret", headers=ALICE)) == (401, 40160)
-
-
-async def test_an_outage_in_a_guard_is_503(aiohttp_client: Any) -> None:
-    def broken(auth: Any) -> Any:
-        raise OSError("the database is gone")
-
-    app = make_app(ServerDetermined(broken))
-    app.router.add_post("/rooms/{room}", guarded)
-    assert await error(await (await aiohttp_client(app)).post("/rooms/1", headers=ALICE)) == (503, 50300)
-
-
-def test_a_guard_is_checked_where_it_is_written() -> None:
-    assert guarded.__doc__ == "Says which room it is."
-    with pytest.raises(ValueError, match="names no operation"):
-        requires("chat:{room}")
-    with pytest.raises(ValueError, match="whole segment"):
-        requires("chat-{room}", "publish")
-    with pytest.warns(aiohttp_ably.errors.UnknownOperationWarning, match="did you mean 'publish'"):
-        requires("chat:{room}", "publsh")
-
-
-async def test_a_sub_app_uses_what_its_parent_set_up_or_its_own(aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        held = await get_auth(request).grant({"chat:1": ["publish"]})
-        return web.json_response((await get_auth(request).capability() | held).to_dict())
-
-    parent, child, own = make_app(stored()), web.Application(), web.Application()
-    install(
-        own,
-        ServerStored(rooms(), store=MemoryStore(), base={"own": "subscribe"}),
-        issuer=TokenRequestIssuer(),
-    )
-    for app in (child, own):
-        app.router.add_post("/handler", handler)
-    parent.add_subapp("/child", child)
-    parent.add_subapp("/own", own)
-    client = await aiohttp_client(parent)
-    response = await client.post("/child/handler", headers=ALICE)
-    assert await response.json() == {**BASE, "chat:1": ["publish"]}
-    assert response.headers["Ably-Reauthorize"] == "1"
-    response = await client.post("/own/handler", headers=ALICE)
-    assert await response.json() == {"own": ["subscribe"], "chat:1": ["publish"]}
-    assert response.headers.getall("Ably-Reauthorize") == ["1"]
-    response = await client.get("/own/ably/auth", headers=ALICE)
-    assert await granted(response) == {"own": ["subscribe"], "chat:1": ["publish"]}
-
-
-RETURNED = {"plain": web.Response, "file": lambda: web.FileResponse(__file__), "unsent": web.StreamResponse}
-PREPARED = {
-    "plain prepared": web.Response,
-    "stream": web.StreamResponse,
-    "websocket": web.WebSocketResponse,
-}
-RAISED = {"raised": lambda: web.HTTPSeeOther("/elsewhere"), "refused": lambda: Forbidden("not this")}
-
-
-@pytest.mark.parametrize("kind", [*RETURNED, *PREPARED, *RAISED])
-async def test_a_signed_grant_goes_out_with_every_kind_of_response(kind: str, aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        await get_auth(request).grant({"chat:1": ["publish"]})
-        if kind in RAISED:
-            raise RAISED[kind]()
-        response: web.StreamResponse = {**RETURNED, **PREPARED}[kind]()
-        if kind in PREPARED:
-            await response.prepare(request)
-        return response
-
-    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app, cookie_jar=CookieJar(unsafe=True))
-    if kind == "websocket":
-        async with client.ws_connect("/handler", headers=ALICE):
-            pass
-    else:
-        response = await client.get("/handler", headers=ALICE, allow_redirects=False)
-        assert response.headers.getall("Ably-Reauthorize") == ["1"]
-        assert len(response.headers.getall("Set-Cookie")) == 1
-    assert await granted(await ask(client)) == {**BASE, "chat:1": ["publish"]}
-
-
-async def test_each_response_of_a_connection_has_its_own_grant(aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        if room := request.query.get("room"):
-            await get_auth(request).grant({f"chat:{room}": ["publish"]})
-        return web.Response()
-
-    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    told = []
-    for query in ("?room=1", "", "?room=2"):
-        response = await client.get("/handler" + query, headers=ALICE)
-        await response.read()
-        told.append((response.headers.getall("Ably-Reauthorize", []), "Set-Cookie" in response.headers))
-    assert told == [(["1"], True), ([], False), (["1"], True)]
-
-
-@pytest.mark.parametrize("answer", [web.Response, web.StreamResponse])
-async def test_what_comes_too_late_for_the_headers_is_an_error(
-    answer: type[web.StreamResponse], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = answer()
-        await response.prepare(request)
-        get_auth(request).reauthorize()
-        return response
-
-    app = make_app(LIST)
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    with pytest.raises(ClientError):
-        async with client.get("/handler", headers=ALICE, raise_for_status=True) as response:
-            await response.read()
-    assert "before `await response.prepare(request)`" in caplog.text
-
-
-async def test_a_handler_can_be_tried_with_a_mocked_request() -> None:
-    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
-    app.freeze()
-    request = make_mocked_request("GET", "/handler", headers=ALICE, app=app)
-    held = await get_auth(request).grant({"chat:1": ["publish"]})
-    assert held.to_dict() == {"chat:1": ["publish"]}
-    response = web.Response()
-    await response.prepare(request)
-    assert response.headers["Ably-Reauthorize"] == "1"
-
-
-async def test_a_grant_after_the_headers_is_an_error_and_changes_nothing(aiohttp_client: Any) -> None:
-    caught: list[UsageError] = []
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for change in (
-            get_auth(request).grant({"chat:1": ["publish"]}),
-            get_auth(request).withdraw("chat:1"),
-        ):
-            with pytest.raises(UsageError, match="headers are sent") as error:
-                await change
-            caught.append(error.value)
-        return response
-
-    app = make_app(stored())
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    assert (await client.get("/handler", headers=ALICE)).status == 200
-    assert len(caught) == 2
-    assert await granted(await ask(client)) == BASE
-
-
-async def test_a_handler_that_fails_grants_nothing(aiohttp_client: Any) -> None:
-    async def handler(request: web.Request) -> web.Response:
-        await get_auth(request).grant({"chat:1": ["publish"]})
-        raise LookupError("a bug")
-
-    app = make_app(ClientSigned(rooms(), secret=SECRET, base=BASE))
-    app.router.add_get("/handler", handler)
-    client = await aiohttp_client(app)
-    response = await client.get("/handler", headers=ALICE)
-    assert response.status == 500
-    assert not {"Set-Cookie", "Ably-Reauthorize"} & set(response.headers)
+    assert (await (await request_token(client)).json())["clientId"] == "*"
 
 
 @pytest.mark.parametrize("options", [
     {"ttl": timedelta(0)}, {"ttl": timedelta(hours=25)}, {"max_ttl": timedelta(hours=25)}, {"jitter": 1.0},
     {"ttl": timedelta(hours=2), "max_ttl": timedelta(hours=1)}, {"jitter": -0.1},
 ])  # fmt: skip
-def test_times_ably_would_refuse_are_refused_at_once(options: dict[str, Any]) -> None:
+def test_lifetimes_that_ably_would_refuse_are_errors(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"such as 0\.1|24 hours"):
         TokenRequestIssuer(**options)
+
+
+class Faulty:
+    """A callback that fails or never answers."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    async def __call__(self, *_: Any, **__: Any) -> Any:
+        if self.fault == "fails":
+            raise OSError("no database")
+        await asyncio.Event().wait()
+
+
+class FaultyStore(MemoryStore):
+    """A store that fails or never answers when `method` is called."""
+
+    def __init__(self, method: str, fault: str) -> None:
+        super().__init__()
+        setattr(self, method, Faulty(fault))
+
+
+class FaultyIssuer(Issuer):
+    """An issuer that fails or never answers."""
+
+    def __init__(self, fault: str) -> None:
+        self.fault = fault
+
+    async def issue(self, auth: Any, capability: Capability) -> Issued:
+        return await Faulty(self.fault)()
+
+
+def with_faulty(part: str, fault: str) -> dict[str, Any]:
+    """Options for `make_app`, of which `part` fails or never answers."""
+    faulty = Faulty(fault)
+    return {
+        "key": {"strategy": ONLY_BASE, "key": faulty},
+        "identify": {"strategy": ONLY_BASE, "identify": faulty},
+        "authorize": {"strategy": ClientStored(faulty)},
+        "resolve": {"strategy": ServerDetermined(faulty)},
+        "base": {"strategy": ClientStored(rooms(), base=faulty)},
+        "the store": {"strategy": ServerStored(rooms(), store=FaultyStore("load", fault))},
+        "the store, on a change": {"strategy": ServerStored(rooms(), store=FaultyStore("change", fault))},
+        "claims": {"strategy": ONLY_BASE, "issuer": JWTIssuer(claims=faulty)},
+        "the issuer": {"strategy": ONLY_BASE, "issuer": FaultyIssuer(fault)},
+    }[part]
+
+
+PARTS = ["key", "identify", "authorize", "resolve", "base", "the store", "the store, on a change", "claims", "the issuer"]  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs"])
+@pytest.mark.parametrize("part", PARTS)
+async def test_a_503_and_its_log_name_the_part_that_failed(
+    part: str, fault: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await aiohttp_client(make_app(**with_faulty(part, fault), timeout=0.05))
+    response = await request_token(client, {"chat:1": ["publish"]})
+    assert await error(response) == (503, 50300)
+    told = {"fails": "failed", "hangs": "did not answer within 0.05 s"}[fault]
+    name = part.partition(",")[0]
+    assert (await response.json())["error"]["message"] == f"{name} {told}; try again"
+    (line,) = [one for one in caplog.records if one.name == "aiohttp_ably._callbacks"]
+    assert (line.levelno, line.getMessage()) == (logging.ERROR, f"{name} {told}")
+    assert (line.exc_info is not None) is (fault == "fails")
+
+
+@pytest.mark.parametrize("fault", ["fails", "hangs"])
+async def test_a_503_and_its_log_name_ably(
+    fault: str, aiohttp_client: Any, aiohttp_server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if fault == "hangs":
+            await over.wait()
+        return web.Response(status=500)
+
+    ably = web.Application()
+    ably.router.add_post("/keys/{key}/requestToken", answer)
+    reach = {"endpoint": "127.0.0.1", "port": (await aiohttp_server(ably)).port, "tls": False}
+    options: dict[str, Any] = {"issuer": TokenDetailsIssuer(), "client_options": reach, "timeout": 0.5}
+    client = await aiohttp_client(make_app(ONLY_BASE, **options))
+    caplog.set_level(logging.INFO, "aiohttp_ably")
+    response = await request_token(client)
+    over.set()
+    assert await error(response) == (503, 50300)
+    message = (await response.json())["error"]["message"]
+    told = {"fails": "Ably could not be reached", "hangs": "Ably did not answer within 0.5 s"}[fault]
+    assert message.startswith(told)
+    assert message in caplog.text
+
+
+async def test_a_mistake_in_the_app_is_503_without_details(
+    aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await aiohttp_client(make_app(ServerStored(rooms(), store=SessionStore())))
+    response = await request_token(client, {"chat:1": ["publish"]})
+    assert await error(response) == (503, 50300)
+    assert (await response.json())["error"]["message"] == "the auth server is not set up correctly"
+    assert "call aiohttp_session.setup(app, storage) before" in caplog.text

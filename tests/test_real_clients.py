@@ -1,4 +1,4 @@
-"""ably-python and ably-js get a token from an app of ours and exchange it: it may what the strategy says."""
+"""ably-python and ably-js get tokens from an app, and the emulator accepts what the strategy allows."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ DENIED = {"chat:secret": ["subscribe"]}
 GRANTED = {**BASE, **ROOM}
 
 
-async def everything_granted(auth: AuthRequest) -> Any:
+async def all_granted(auth: AuthRequest) -> Any:
     return GRANTED
 
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
-    "server determined": lambda: ServerDetermined(everything_granted),
+    "server determined": lambda: ServerDetermined(all_granted),
     "server stored": lambda: ServerStored(rooms(), store=MemoryStore(), base=BASE),
     "client stored": lambda: ClientStored(rooms(), base=BASE),
     "client signed": lambda: ClientSigned(rooms(), secret=SECRET, base=BASE),
 }
 ISSUERS: dict[str, Callable[[Emulator], Any]] = {
-    "token request": lambda ably: TokenRequestIssuer(),
-    "jwt": lambda ably: JWTIssuer(),
-    "token details": lambda ably: TokenDetailsIssuer(),
+    "token request": lambda emulator: TokenRequestIssuer(),
+    "jwt": lambda emulator: JWTIssuer(),
+    "token details": lambda emulator: TokenDetailsIssuer(),
 }
 
 
@@ -60,14 +60,16 @@ async def js() -> AsyncIterator[PlainJs]:
         yield client
 
 
-async def serve(aiohttp_server: Any, ably: Emulator, strategy: Strategy, **options: Any) -> TestServer:
+async def auth_server(
+    aiohttp_server: Any, emulator: Emulator, strategy: Strategy, **options: Any
+) -> TestServer:
     app = web.Application()
-    install(app, strategy, key=ably.key, client_options=client_options(ably, sdk="python"), **options)
+    install(app, strategy, key=emulator.key, client_options=client_options(emulator, sdk="python"), **options)
     return await aiohttp_server(app)
 
 
-def a_minute(clock: ManualClock) -> dict[str, Any]:
-    """Options for tokens of a minute, on the emulator's clock."""
+def tokens_of_a_minute(clock: ManualClock) -> dict[str, Any]:
+    """Options of setup() for tokens that live for a minute, on the emulator's clock."""
     return {
         "issuer": TokenRequestIssuer(ttl=timedelta(minutes=1), jitter=0),
         "clock": lambda: clock.now() / 1000,
@@ -81,10 +83,10 @@ each_issuer = pytest.mark.parametrize("issuer", list(ISSUERS))
 @each_strategy
 @each_issuer
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_ably_python_gets_what_the_strategy_says(
+async def test_ably_python_gets_what_the_strategy_allows(
     method: str, strategy: str, issuer: str, aiohttp_server: Any, ably_emulator: Emulator
 ) -> None:
-    server = await serve(
+    server = await auth_server(
         aiohttp_server, ably_emulator, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_emulator)
     )
     requested = {**BASE, **ROOM, **DENIED}
@@ -108,17 +110,17 @@ async def test_ably_python_gets_what_the_strategy_says(
 
 @each_strategy
 @each_issuer
-async def test_ably_js_gets_what_the_strategy_says(
+async def test_ably_js_gets_what_the_strategy_allows(
     strategy: str, issuer: str, aiohttp_server: Any, ably_emulator: Emulator, js: PlainJs
 ) -> None:
-    server = await serve(
+    server = await auth_server(
         aiohttp_server, ably_emulator, STRATEGIES[strategy](), issuer=ISSUERS[issuer](ably_emulator)
     )
-    url, ours = str(server.make_url(PATH)), client_options(ably_emulator)
+    url, ably = str(server.make_url(PATH)), client_options(ably_emulator)
     requested = {**BASE, **ROOM, **DENIED}
     expected = {"capability": GRANTED, "clientId": "alice"}
     for method in ("GET", "POST"):
-        options = {**ours, "authUrl": url, "authMethod": method, "authHeaders": ALICE}
+        options = {**ably, "authUrl": url, "authMethod": method, "authHeaders": ALICE}
         assert await js("obtain", options=options, params={"capability": requested}) == expected
         options["authParams"] = {"capability": json.dumps(requested)}
         assert await js("obtain", options=options) == expected
@@ -127,24 +129,26 @@ async def test_ably_js_gets_what_the_strategy_says(
             "callbackHeaders": ALICE,
             "callbackMethod": method,
         }
-        assert await js("obtain", options={**ours, **callback}) == expected
+        assert await js("obtain", options={**ably, **callback}) == expected
 
 
 @each_strategy
 @pytest.mark.parametrize("handling", ["lenient", "strict"])
-async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_js_working(
+async def test_a_denied_request_keeps_connection_and_renewals_of_ably_js_working(
     strategy: str, handling: str, aiohttp_server: Any, js: PlainJs
 ) -> None:
-    """The SDK saves what it asked, and asks again with every renewal, be it denied."""
+    """The SDK saves what it requested, also when it was denied, and requests it with every renewal."""
     clock = ManualClock()
-    async with Emulator(clock=clock) as ably:
-        server = await serve(aiohttp_server, ably, STRATEGIES[strategy](), **a_minute(clock))
+    async with Emulator(clock=clock) as emulator:
+        server = await auth_server(
+            aiohttp_server, emulator, STRATEGIES[strategy](), **tokens_of_a_minute(clock)
+        )
         auth = {
             "authUrl": str(server.make_url(PATH)),
             "authHeaders": {**ALICE, "Prefer": f"handling={handling}"},
             "authMethod": "POST",
         }
-        connected = await js("connect", options={**client_options(ably), **auth})
+        connected = await js("connect", options={**client_options(emulator), **auth})
         assert (await js("authorize", params={"capability": GRANTED}))["capability"] == GRANTED
         answer = await js("authorize", params={"capability": {**GRANTED, **DENIED}})
         if handling == "lenient":
@@ -152,12 +156,12 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_js_working(
         else:
             assert (answer["error"]["code"], answer["error"]["statusCode"]) == (40160, 401)
             assert "chat:secret" in answer["error"]["message"]
-            await js("authorize", params={"capability": GRANTED})  # as an app does that was refused
+            await js("authorize", params={"capability": GRANTED})  # as an app does after it was denied
         renewals = (await js("state"))["events"].count("update")
-        await clock.advance(30)  # the token is near its end, and Ably asks for a new one
+        await clock.advance(30)  # the token is about to expire, and Ably requests a new one
         await js("until", event="update", times=renewals + 1)
 
-        assert json.loads(str(ably.token_requests[-1].details["capability"])) == GRANTED
+        assert json.loads(str(emulator.token_requests[-1].details["capability"])) == GRANTED
         state = await js("state")
         assert (state["state"], state["id"]) == ("connected", connected["id"])
         assert set(state["events"]) == {"connecting", "connected", "update"}
@@ -166,14 +170,16 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_js_working(
 
 @each_strategy
 @pytest.mark.parametrize("handling", ["lenient", "strict"])
-async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_python_working(
+async def test_a_denied_request_keeps_connection_and_renewals_of_ably_python_working(
     strategy: str, handling: str, aiohttp_server: Any
 ) -> None:
     clock = ManualClock()
-    async with Emulator(clock=clock) as ably:
-        server = await serve(aiohttp_server, ably, STRATEGIES[strategy](), **a_minute(clock))
+    async with Emulator(clock=clock) as emulator:
+        server = await auth_server(
+            aiohttp_server, emulator, STRATEGIES[strategy](), **tokens_of_a_minute(clock)
+        )
         client = realtime_client(
-            ably,
+            emulator,
             auth_url=str(server.make_url(PATH)),
             auth_method="POST",
             auth_headers={**ALICE, "Prefer": f"handling={handling}"},
@@ -182,7 +188,7 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_python_workin
         updated: asyncio.Queue[None] = asyncio.Queue()
         await client.connection.once_async("connected")
         client.connection.on(lambda change: seen.add(change.current.value))
-        connections = list(ably.connections)
+        connections = list(emulator.connections)
         details = await client.auth.authorize({"capability": GRANTED})
         assert json.loads(str(details.capability)) == GRANTED
         if handling == "lenient":
@@ -197,17 +203,17 @@ async def test_a_denied_ask_leaves_connection_and_renewals_of_ably_python_workin
         await clock.advance(30)
         await asyncio.wait_for(updated.get(), 10)
 
-        assert json.loads(str(ably.token_requests[-1].details["capability"])) == GRANTED
+        assert json.loads(str(emulator.token_requests[-1].details["capability"])) == GRANTED
         assert client.connection.state == "connected"
-        assert list(ably.connections) == connections
+        assert list(emulator.connections) == connections
         assert seen == {"connected"}
         await client.close()
 
 
-async def test_who_is_signed_out_stops_asking(
+async def test_a_client_that_is_not_signed_in_fails_for_good(
     aiohttp_server: Any, ably_emulator: Emulator, js: PlainJs
 ) -> None:
-    server = await serve(aiohttp_server, ably_emulator, STRATEGIES["client stored"]())
+    server = await auth_server(aiohttp_server, ably_emulator, STRATEGIES["client stored"]())
     options = {**client_options(ably_emulator), "authUrl": str(server.make_url(PATH))}
     answer = await js("obtain", options=options)
     assert answer["error"]["statusCode"] == 403

@@ -1,4 +1,4 @@
-"""Secrets are shown nowhere: no repr, log, error or traceback, be it one with the values of variables."""
+"""No repr, log, error or traceback contains a secret, not even a traceback with the values of variables."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import base64
 import io
 import logging
 import pprint
+import re
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from aiohttp import web
-from apps import BASE, KEY, SECRET, ask, granted, install, make_app, rooms
+from apps import BASE, KEY, KEY_SECRET, SECRET, install, make_app, request_token, rooms, token_capability
 
 from aiohttp_ably import (
     ApiKey,
@@ -30,8 +31,8 @@ from aiohttp_ably import (
 )
 from aiohttp_ably.emulator import Emulator
 from aiohttp_ably.stores import SignedGrants
+from aiohttp_ably.testing import client_options
 
-KEY_SECRET = KEY.partition(":")[2]
 REDIS_PASSWORD = "the0password0of0redis"
 REDIS_URL = f"redis://:{REDIS_PASSWORD}@127.0.0.1:1/0"
 SECRETS = [
@@ -49,32 +50,32 @@ def assert_no_secret(text: str) -> None:
 
 
 def with_variables(error: BaseException | None) -> str:
-    """The traceback as error trackers take it: with what each variable held."""
-    told = []
+    """The traceback with the value of each variable, as error trackers record it."""
+    lines = []
     while error is not None:
-        told += traceback.format_exception_only(error)
+        lines += traceback.format_exception_only(error)
         for frame, line in traceback.walk_tb(error.__traceback__):
-            told.append(f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}\n")
-            told += [f"    {name} = {_shown(value)}\n" for name, value in frame.f_locals.items()]
+            lines.append(f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}\n")
+            lines += [f"    {name} = {_shown(value)}\n" for name, value in frame.f_locals.items()]
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "".join(told)
+    return "".join(lines)
 
 
 def _shown(value: object) -> str:
     try:
         return repr(value)
     except Exception:
-        return "(half made)"
+        return "(no repr)"
 
 
 @pytest.fixture
 def logged() -> Iterator[Callable[[], str]]:
-    """All that is logged, by whomever, with the variables of each traceback."""
+    """All log lines of all loggers, with the variables of each traceback."""
     stream = io.StringIO()
 
     class WithVariables(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
-            record.exc_text = None  # what another handler made of it
+            record.exc_text = None  # the text that another handler stored
             return super().format(record)
 
         def formatException(self, ei: Any) -> str:
@@ -92,7 +93,7 @@ def logged() -> Iterator[Callable[[], str]]:
 
 
 @pytest.mark.parametrize(
-    "holder",
+    "value",
     [
         ApiKey(KEY),
         KeyRing([KEY]),
@@ -104,10 +105,10 @@ def logged() -> Iterator[Callable[[], str]]:
         install(web.Application(), ServerStored(rooms(), store=RedisStore(REDIS_URL)), key=KEY),
         Emulator([KEY]),
     ],
-    ids=lambda holder: type(holder).__name__,
+    ids=lambda value: type(value).__name__,
 )
-def test_no_representation_shows_a_secret(holder: Any) -> None:
-    for shown in (repr(holder), str(holder), f"{holder}", pprint.pformat(holder)):
+def test_no_repr_contains_a_secret(value: Any) -> None:
+    for shown in (repr(value), str(value), f"{value}", pprint.pformat(value)):
         assert_no_secret(shown)
 
 
@@ -121,15 +122,18 @@ ISSUERS = {"token request": TokenRequestIssuer, "jwt": JWTIssuer, "token details
 
 @pytest.mark.parametrize("issuer", ISSUERS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
-async def test_nothing_is_logged_of_a_secret_when_all_is_well(
+async def test_no_log_of_a_successful_request_contains_a_secret(
     strategy: str, issuer: str, aiohttp_client: Any, logged: Callable[[], str]
 ) -> None:
     async with Emulator([ApiKey(KEY, revocable=True)]) as emulator:
-        reach = {"endpoint": emulator.host, "port": emulator.port, "tls": False}
-        options: dict[str, Any] = {"issuer": ISSUERS[issuer](), "client_options": reach, "key": KEY}
+        options = {
+            "issuer": ISSUERS[issuer](),
+            "client_options": client_options(emulator, sdk="python"),
+            "key": KEY,
+        }
         client = await aiohttp_client(make_app(STRATEGIES[strategy](), **options))
-        await granted(await ask(client, {"chat:1": ["publish"]}))
-        await granted(await ask(client, {"chat:2": ["publish"]}))
+        await token_capability(await request_token(client, {"chat:1": ["publish"]}))
+        await token_capability(await request_token(client, {"chat:2": ["publish"]}))
         assert_no_secret(logged())
 
 
@@ -139,7 +143,7 @@ async def raises(*_: Any) -> Any:
 
 @pytest.mark.parametrize("issuer", ISSUERS)
 @pytest.mark.parametrize("part", ["identify", "authorize", "store", "key", "identify of a tenant"])
-async def test_no_traceback_of_a_failure_shows_a_secret(
+async def test_no_traceback_of_a_failure_contains_a_secret(
     part: str, issuer: str, aiohttp_client: Any, logged: Callable[[], str], unused_tcp_port: int
 ) -> None:
     options: dict[str, Any] = {
@@ -157,29 +161,29 @@ async def test_no_traceback_of_a_failure_shows_a_secret(
     if part == "identify of a tenant":
         options["key"] = lambda request: KEY
     client = await aiohttp_client(make_app(strategy, **options))
-    response = await ask(client, {"chat:1": ["publish"]})
+    response = await request_token(client, {"chat:1": ["publish"]})
     assert response.status == 503
     assert_no_secret(await response.text())
     assert_no_secret(logged())
 
 
 @pytest.mark.parametrize("grant", ["garbage", "j.e30", "zAAAA.AAAA"])
-async def test_no_log_of_a_dropped_grant_shows_a_secret(
+async def test_no_log_of_an_ignored_grant_contains_a_secret(
     grant: str, aiohttp_client: Any, logged: Callable[[], str]
 ) -> None:
     client = await aiohttp_client(make_app(STRATEGIES["encrypted"]()))
-    await granted(await ask(client, headers={"Ably-Grant": grant}))
+    await token_capability(await request_token(client, headers={"Ably-Grant": grant}))
     assert "a grant was ignored" in logged()
     assert_no_secret(logged())
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-async def test_no_failure_at_ably_shows_a_secret(
+async def test_no_error_of_a_failed_revocation_contains_a_secret(
     reachable: bool, logged: Callable[[], str], unused_tcp_port: int
 ) -> None:
     async with Emulator([KEY]) as emulator:
-        port = emulator.port if reachable else unused_tcp_port
-        reach = {"endpoint": emulator.host, "port": port, "tls": False}
+        where = {} if reachable else {"port": unused_tcp_port}
+        reach = client_options(emulator, sdk="python", **where)
         ably = install(web.Application(), STRATEGIES["memory"](), key=KEY, client_options=reach)
         with pytest.raises(RevocationFailed) as failure:
             await ably.revoke("alice")
@@ -189,17 +193,20 @@ async def test_no_failure_at_ably_shows_a_secret(
 
 
 @pytest.mark.parametrize(
-    "mistake",
+    ("mistake", "message"),
     [
-        lambda: ApiKey(f"{KEY} "),
-        lambda: ApiKey(KEY_SECRET),
-        lambda: KeyRing([KEY, f"app2.key:{KEY_SECRET}"]),
-        lambda: SignedGrants([SECRET, "short"]),
-        lambda: install(web.Application(), STRATEGIES["memory"](), key=f"{KEY}\n"),
-        lambda: install(web.Application(), STRATEGIES["memory"](), client_options={"key": KEY}),
+        (lambda: ApiKey(f"{KEY} "), "<appId>.<keyId>:<secret>"),
+        (lambda: ApiKey(KEY_SECRET), "<appId>.<keyId>:<secret>"),
+        (lambda: KeyRing([KEY, f"app2.key:{KEY_SECRET}"]), "one Ably app"),
+        (lambda: SignedGrants([SECRET, "short"]), "16 bytes"),
+        (lambda: install(web.Application(), STRATEGIES["memory"](), key=f"{KEY}\n"), "key="),
+        (
+            lambda: install(web.Application(), STRATEGIES["memory"](), client_options={"key": KEY}),
+            "client_options=",
+        ),
     ],
 )
-def test_no_error_of_the_set_up_shows_a_secret(mistake: Callable[[], object]) -> None:
-    with pytest.raises(ValueError, match=r".") as refusal:
+def test_no_error_of_invalid_options_contains_a_secret(mistake: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
         mistake()
     assert_no_secret("".join(traceback.format_exception(refusal.value)))

@@ -161,5 +161,5 @@ test("misuse throws an error", async () => {
   const reauth = new Reauthorizer(URL);
   await assert.rejects(reauth.need("chat:1"), /bind\(client\) first/);
   await assert.rejects(reauth.need(""), /name a resource/);
-  assert.throws(() => new Reauthorizer(URL, { grant: "pigeon" }), /"cookie", "header" and "token"/);
+  assert.throws(() => new Reauthorizer(URL, { grant: "query" }), /"cookie", "header" and "token"/);
 });
