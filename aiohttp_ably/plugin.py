@@ -136,18 +136,10 @@ def _check_free(app: web.Application, path: str | None) -> None:
     if path is None:
         return
     for resource in app.router.resources():
+        # aiohttp tries the most explicit path first, so "/{tail:.*}" and "/" do not get in the way.
         info = resource.get_info()
-        pattern, prefix = info.get("pattern"), info.get("prefix")
-        if (
-            info.get("path") == path
-            or (pattern is not None and pattern.fullmatch(path))
-            or (prefix is not None and f"{path}/".startswith(f"{prefix.rstrip('/')}/"))
-        ):
-            taken = resource.canonical or "/"
-            raise ValueError(
-                f"the app's route {taken!r} answers requests for {path!r}: call"
-                " aiohttp_ably.setup() before adding that route, or choose another path"
-            )
+        if path in (info.get("path"), info.get("prefix")):
+            raise ValueError(f"the app has a route for {path!r} already; choose another path")
 
 
 def _check_guards(app: web.Application) -> None:
