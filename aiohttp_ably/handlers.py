@@ -123,21 +123,20 @@ class ClientAuth:
         return after
 
 
-class ResponseState:
-    """What the plugin knows of the response to one request. Clones of the request share it."""
+class ResponseState(dict[AblyAuth, ClientAuth]):
+    """The ClientAuth objects of one request, and whether its response is sent. Clones share it.
 
-    __slots__ = ("_auths", "is_sent")
+    A dict, because most requests use none: it must cost them little.
+    """
 
-    def __init__(self) -> None:
-        self._auths: dict[AblyAuth, ClientAuth] = {}
-        self.is_sent = False
-        """Whether the headers are sent, or about to be."""
+    is_sent = False
+    """Whether the headers are sent, or about to be."""
 
     def auth(self, ably: AblyAuth, request: web.Request) -> ClientAuth:
         """The ClientAuth of `ably` for this request, always the same."""
-        if ably not in self._auths:
-            self._auths[ably] = ClientAuth(ably, request, self)
-        return self._auths[ably]
+        if ably not in self:
+            self[ably] = ClientAuth(ably, request, self)
+        return self[ably]
 
     def check_unsent(self) -> None:
         """Raise UsageError when the headers of the response are sent already."""
@@ -153,7 +152,7 @@ class ResponseState:
         Raises UsageError for a changed session when aiohttp-session would not save it: it saves only with a
         plain response that the handler returns.
         """
-        for client in self._auths.values():
+        for client in self.values():
             auth = client._auth
             if auth.session_changed and not (is_returned and isinstance(response, web.Response)):
                 self.discard()
@@ -166,7 +165,7 @@ class ResponseState:
 
     def discard(self) -> None:
         """Forget what was collected: the handler failed, so its error page carries no grant."""
-        for client in self._auths.values():
+        for client in self.values():
             client._auth.session_changed = False
             client._auth.reply.clear()
 
@@ -177,17 +176,18 @@ _STATE: Any = web.RequestKey("aiohttp_ably", ResponseState) if hasattr(web, "Req
 
 def response_state(request: web.Request) -> ResponseState:
     """The state of the response to `request`."""
-    state: ResponseState | None = request.get(_STATE)
-    if state is None:
+    try:
+        state: ResponseState = request[_STATE]
+    except KeyError:
         state = request[_STATE] = ResponseState()
     return state
 
 
 async def write_prepared(request: web.Request, response: web.StreamResponse) -> None:
     """Add the collected headers to a response that is about to be sent (on_response_prepare)."""
-    state: ResponseState | None = request.get(_STATE)
-    if state is not None:
-        state.is_sent = True
+    state = response_state(request)
+    state.is_sent = True
+    if state:
         state.write(response, is_returned=False)
 
 

@@ -126,7 +126,7 @@ async def _middleware(request: web.Request, handler: Handler) -> web.StreamRespo
     except BaseException:
         state.discard()
         raise
-    if not state.is_sent:
+    if state and not state.is_sent:
         state.write(response, is_returned=True)
     return response
 

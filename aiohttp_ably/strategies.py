@@ -59,6 +59,8 @@ class Strategy:
 
     store: CapabilityStore | None = None
     """Where granted capabilities are stored; None when the strategy stores nothing."""
+    narrows: bool = False
+    """Whether a token carries only the requested part of what the client may have."""
 
     def __init__(
         self,
@@ -87,7 +89,7 @@ class Strategy:
         for a token, InvalidCapability for a release that cannot be expressed, and TooLarge when the result
         does not fit. Then nothing is changed.
         """
-        base = await _resolve(self.base, auth, "base")
+        base = await _resolve(self.base, auth, "base") if callable(self.base) else self.base
         granted = await self.granted(auth)
         if auth.drop:
             granted = granted.without(*auth.drop)
@@ -113,6 +115,8 @@ class Strategy:
             stored = await self.store.change(auth, add=allowed, release=auth.drop)
             if stored is not granted:  # another request may have changed it meanwhile
                 total = (stored | allowed).with_base(base)
+        if self.narrows and auth.requested:
+            total = total & auth.requested or total
         return Decision(total, denied)
 
     async def granted(self, auth: AuthRequest) -> Capability:
@@ -190,6 +194,8 @@ class ServerDetermined(Strategy):
         ValueError: `on_denied` is another word.
     """
 
+    narrows = True
+
     def __init__(
         self,
         resolve: CapabilityLike | Resolve,
@@ -203,13 +209,6 @@ class ServerDetermined(Strategy):
     async def granted(self, auth: AuthRequest) -> Capability:
         """The list."""
         return await _resolve(self.resolve, auth, "resolve")
-
-    async def decide(self, auth: AuthRequest) -> Decision:
-        """Apply the rule, and narrow the token to the requested part of the list, if there is any."""
-        decision = await super().decide(auth)
-        if auth.requested:
-            decision.capability = decision.capability & auth.requested or decision.capability
-        return decision
 
 
 class ServerStored(Strategy):
@@ -313,7 +312,7 @@ def _source(source: CapabilityLike | Resolve, name: str) -> _Source:
 
 
 async def _resolve(source: _Source, auth: AuthRequest, name: str) -> Capability:
-    if isinstance(source, Capability):
+    if not callable(source):
         return source
     auth.waits_for = name
     return _checked(await source(auth), name)
