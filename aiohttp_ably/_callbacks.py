@@ -19,7 +19,7 @@ else:
 
 __all__ = ["as_async", "run", "timeout"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")

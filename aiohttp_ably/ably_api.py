@@ -15,7 +15,7 @@ from .errors import RevocationFailed, Unavailable
 from .keys import ApiKey, KeyRing
 from .tokens import TokenRequest
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 MAX_TARGETS = 100
 """The most targets of one revocation at Ably."""
@@ -49,8 +49,8 @@ class AblyApi:
         seconds: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.options = _checked(options or {})
-        self.offset = 0.0
+        self.options: Mapping[str, Any] = _checked(options or {})
+        self.offset: float = 0.0
         """How far Ably's clock is ahead of this machine's, in seconds."""
         self._seconds = seconds
         self._clock = clock

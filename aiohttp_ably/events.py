@@ -13,7 +13,7 @@ from .capability import NOTHING, Capability
 from .errors import AuthError
 from .request import AuthRequest
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _RECEIVER_TIMEOUT = 1.0
 

@@ -31,7 +31,7 @@ EXPOSED = ", ".join(
         "X-Ably-ErrorMessage",
     )
 )
-static_path = Path(__file__).parent / "static"
+static_path: Path = Path(__file__).parent / "static"
 """The folder of `reauth.js`, the modules that it imports and its types, for a web server or a bundler."""
 
 _JSON = "application/json"

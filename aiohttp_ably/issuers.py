@@ -21,6 +21,7 @@ JWT = "application/jwt"
 
 MakeClaims = Callable[[AuthRequest], Mapping[str, object] | Awaitable[Mapping[str, object]]]
 """Gets the request; returns claims for its JWT."""
+_AsyncMakeClaims = Callable[[AuthRequest], Awaitable[Mapping[str, object]]]
 
 
 @dataclass(slots=True)
@@ -63,8 +64,8 @@ class _Timed(Issuer):
         max_ttl: timedelta = timedelta(hours=24),
         jitter: float = 0.1,
     ) -> None:
-        self.ttl = int(ttl.total_seconds() * 1000)
-        self.max_ttl = int(max_ttl.total_seconds() * 1000)
+        self.ttl: int = int(ttl.total_seconds() * 1000)
+        self.max_ttl: int = int(max_ttl.total_seconds() * 1000)
         self.jitter = jitter
         self._shortest = min(MIN_TTL, self.ttl)
         if not 0 < self.ttl <= self.max_ttl <= MAX_TTL:
@@ -140,7 +141,9 @@ class JWTIssuer(_Timed):
         **times: Any,
     ) -> None:
         super().__init__(**times)
-        self.claims = as_async(claims) if claims else None
+        self.claims: Callable[[AuthRequest], Awaitable[Mapping[str, object]]] | None = (
+            as_async(claims) if claims else None
+        )
         self.revocation_key = revocation_key
         self.budget = budget
 

@@ -37,9 +37,9 @@ class ApiKey:
                 "not an Ably API key: expected '<appId>.<keyId>:<secret>' without spaces, whole, as the"
                 " API keys page of your Ably app shows it"
             )
-        self.app_id = match["app"]
-        self.name = f"{match['app']}.{match['id']}"
-        self.revocable = revocable
+        self.app_id: str = match["app"]
+        self.name: str = f"{match['app']}.{match['id']}"
+        self.revocable: bool = revocable
         self._secret = match["secret"]
         self._keyed = HMAC(self._secret.encode(), SHA256())
 

@@ -32,7 +32,7 @@ from .request import AuthRequest, read_auth_request, received_body
 from .strategies import Decision, Strategy
 from .tokens import MAX_ANSWER, checked_client_id
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Identify = Callable[[web.Request], str | Awaitable[str | None] | None]
@@ -80,7 +80,7 @@ class AblyAuth:
             raise ValueError("aiohttp_ably.setup() cannot work like this:\n- " + "\n- ".join(problems))
         self._keys_of_tenant = as_async(key) if callable(key) else None
         self._identify = as_async(identify)
-        self.events = Events()
+        self.events: Events = Events()
         self._comparing_clocks: asyncio.Task[None] | None = None
         self.strategy = strategy
         self.issuer = issuer

@@ -18,7 +18,7 @@ from .request import AuthRequest
 from .stores import CapabilityStore, SignedStore
 from .tokens import check_length
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Authorize = Callable[[AuthRequest, Capability], Awaitable[CapabilityLike] | CapabilityLike]
 """Gets the request and the part of the requested capability that must be checked; returns what is allowed."""
@@ -77,8 +77,8 @@ class Strategy:
             )
         if on_denied not in ("omit", "reject"):
             raise ValueError(f"on_denied={on_denied!r} is neither 'omit' nor 'reject'")
-        self.authorize = as_async(authorize)
-        self.base = NOTHING if base is None else _source(base, "base")
+        self.authorize: Callable[[AuthRequest, Capability], Awaitable[CapabilityLike]] = as_async(authorize)
+        self.base: _Source = NOTHING if base is None else _source(base, "base")
         self.on_denied = on_denied
         self.allow_wildcards = allow_wildcards
 
@@ -204,7 +204,7 @@ class ServerDetermined(Strategy):
         on_denied: OnDenied = "omit",
     ) -> None:
         super().__init__(_allow_nothing, base=base, on_denied=on_denied)
-        self.resolve = _source(resolve, "resolve")
+        self.resolve: _Source = _source(resolve, "resolve")
 
     async def granted(self, auth: AuthRequest) -> Capability:
         """The list."""
@@ -234,7 +234,7 @@ class ServerStored(Strategy):
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
-        self.store = _checked_store(store)
+        self.store: CapabilityStore = _checked_store(store)
 
 
 class ClientStored(Strategy):
@@ -281,6 +281,7 @@ class ClientSigned(Strategy):
         allow_wildcards: bool = False,
     ) -> None:
         super().__init__(authorize, base=base, on_denied=on_denied, allow_wildcards=allow_wildcards)
+        self.store: CapabilityStore
         if secret is not None and store is None:
             self.store = SignedStore(secret, encrypt=encrypt, secure=secure)
         elif secret is None and store is not None and not encrypt and secure is None:

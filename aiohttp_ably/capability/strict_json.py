@@ -24,7 +24,7 @@ def loads(text: str | bytes) -> Any:
     return value
 
 
-dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+dumps: Callable[[object], str] = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """Compact JSON with non-ASCII characters kept."""
 
 quoted: Callable[[str], str] = encode_basestring

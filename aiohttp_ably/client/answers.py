@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import aiohttp
 import jwt
-from ably import AblyException
 
 from ..capability import NOTHING, Capability
 from ..errors import CapabilityDenied, InvalidCapability
 
+if TYPE_CHECKING:
+
+    class AblyException(Exception):
+        """The exception of the SDK, which has no types of its own."""
+
+        message: str
+        status_code: int
+        code: int
+
+        def __init__(self, message: str, status_code: int, code: int) -> None: ...
+else:
+    from ably import AblyException
+
 _NO_TOKEN = 40170  # Ably's "error from client token callback"
 
 
-class AuthServerError(AblyException):  # type: ignore[misc]  # the SDK has no types
+class AuthServerError(AblyException):
     """The auth server gave no token, or one that does not allow the requested capability.
 
     `message`, `code` and `status_code` are those that the auth server sent, as on every AblyException.

@@ -77,7 +77,7 @@ class TokenSource:
         timeout: float,
         emit: Callable[[ReauthorizerEvent], object],
     ) -> None:
-        self.url = URL(url)
+        self.url: URL = URL(url)
         if not self.url.absolute:
             raise ValueError(
                 f"url={str(url)!r} must be absolute, for example 'https://app.example.com/ably/auth'"
@@ -94,8 +94,8 @@ class TokenSource:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._emit = emit
         self._requesting = asyncio.Lock()
-        self.last_capability = NOTHING
-        self.list = NOTHING
+        self.last_capability: Capability = NOTHING
+        self.list: Capability = NOTHING
         self._grant: str | None = None
         self._client_id: str | None = None  # whose list and grant these are
         self._client_id_known = False  # until the first token; None is the client id of an anonymous client
@@ -227,11 +227,9 @@ class TokenSource:
     def _restore(self) -> None:
         try:
             kept = json.loads(self._storage[self._storage_name])
-            self.list, self._grant, self._client_id = (
-                Capability.from_dict(kept["list"]),
-                kept["grant"],
-                kept["clientId"],
-            )
+            listed = Capability.from_dict(kept["list"])
+            self._grant, self._client_id = kept["grant"], kept["clientId"]
+            self.list = listed
             self._client_id_known = True
         except (LookupError, TypeError, ValueError):
             pass  # an entry that was not written here counts as nothing granted

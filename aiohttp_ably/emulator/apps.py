@@ -71,7 +71,7 @@ class App:
 
     def __init__(self, app_id: str, channels: Channels) -> None:
         self.id = app_id
-        self.account_id = random_name(6)
+        self.account_id: str = random_name(6)
         self.keys: dict[str, Key] = {}
         self.channels = channels
 

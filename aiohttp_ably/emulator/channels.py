@@ -116,11 +116,11 @@ class Attachment:
     def __init__(
         self, channel: Channel, subscriber: Subscriber, requested: Flag, granted: Flag, params: dict[str, str]
     ) -> None:
-        self.channel = channel
-        self.subscriber = subscriber
-        self.requested = requested
-        self.granted = granted
-        self.params = params
+        self.channel: Channel = channel
+        self.subscriber: Subscriber = subscriber
+        self.requested: Flag = requested
+        self.granted: Flag = granted
+        self.params: dict[str, str] = params
 
 
 @dataclass(frozen=True)
@@ -159,9 +159,10 @@ class Channel:
     def __init__(self, name: str, channels: Channels) -> None:
         self.name = name
         self.attached: dict[str, Attachment] = {}
-        self.presence = Presence()
-        self.serial = self.floor = channels.next_serial()
-        self.last_used = channels.now()
+        self.presence: Presence = Presence()
+        self.serial: str = channels.next_serial()
+        self.floor: str = self.serial
+        self.last_used: int = channels.now()
         self._channels = channels
         self._batches: deque[Batch] = deque()
         self._by_ids: dict[tuple[str, ...], Batch] = {}
@@ -283,7 +284,7 @@ class Channels:
     """The channels of an app by name. Old messages and unused channels are removed."""
 
     def __init__(self, clock: Clock, epoch: str) -> None:
-        self.epoch = f"@{epoch}"
+        self.epoch: str = f"@{epoch}"
         self._clock = clock
         self._channels: dict[str, Channel] = {}
         self._kept: deque[tuple[Channel, Batch]] = deque()

@@ -134,9 +134,9 @@ class Connection:
         *,
         on_expired: Callable[[Connection], None],
     ) -> None:
-        self.id = random_name(10)
+        self.id: str = random_name(10)
         self.client_id = client_id
-        self.access = access
+        self.access: Access = access
         self.echo = True
         self.presence_grace = PRESENCE_GRACE
         self.attachments: dict[str, Attachment] = {}

@@ -66,8 +66,8 @@ class Emulator:
         basic_over_http: bool = True,
     ) -> None:
         self.host = host
-        self.clock = clock or SystemClock()
-        self.apps = Apps(self.clock)
+        self.clock: Clock = clock or SystemClock()
+        self.apps: Apps = Apps(self.clock)
         self._keys = [self._add_key(key, capability) for key, capability in _capabilities(keys)]
         self._requested_ports = (port, tls_port)
         self._tls = tls
@@ -76,7 +76,7 @@ class Emulator:
         self._journal = Journal(self.clock)
         self._tokens = TokenService(self.clock)
         revocations = Revocations(self.clock)
-        self.verifier = Verifier(
+        self.verifier: Verifier = Verifier(
             self.clock, self.apps, self._tokens, revocations, basic_over_http=basic_over_http
         )
         self._realtime = Realtime(self.clock, self.verifier, self._journal)

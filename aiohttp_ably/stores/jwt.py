@@ -33,7 +33,7 @@ class JWTStore(ClientKeptStore):
     in_token = True
 
     def __init__(self, *, limit: timedelta = timedelta(days=7)) -> None:
-        self.limit = int(limit.total_seconds())
+        self.limit: int = int(limit.total_seconds())
         self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(_open)
 
     def read(self, auth: AuthRequest) -> Grant | None:

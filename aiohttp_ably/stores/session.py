@@ -17,7 +17,7 @@ from ..errors import InvalidCapability, UsageError
 from ..request import AuthRequest
 from .base import COOKIE_LIMIT, CapabilityStore, too_long
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _MAX_COOKIES = 256
 

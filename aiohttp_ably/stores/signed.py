@@ -13,7 +13,7 @@ from ..request import GRANT_HEADER, AuthRequest
 from .base import COOKIE_LIMIT, CapabilityStore, cookie_text, too_long
 from .signed_grant import Grant, SignedGrants
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _HEADER_LIMIT = 8000
 
@@ -103,7 +103,7 @@ class SignedStore(ClientKeptStore):
         secure: bool | None = None,
         domain: str | None = None,
     ) -> None:
-        self.grants = SignedGrants(secret, lifetime=lifetime, limit=limit, encrypt=encrypt)
+        self.grants: SignedGrants = SignedGrants(secret, lifetime=lifetime, limit=limit, encrypt=encrypt)
         self.cookie = cookie
         self.secure = secure
         self.domain = domain

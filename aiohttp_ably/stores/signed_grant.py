@@ -79,8 +79,8 @@ class SignedGrants:
             )
         if not timedelta(seconds=1) <= lifetime <= limit:
             raise ValueError("lifetime= must be at least a second, and no longer than limit=")
-        self.lifetime = int(lifetime.total_seconds())
-        self.limit = int(limit.total_seconds())
+        self.lifetime: int = int(lifetime.total_seconds())
+        self.limit: int = int(limit.total_seconds())
         self._fernet = MultiFernet([_fernet(one) for one in self._secrets]) if encrypt else None
         self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(self._open)
 
