@@ -155,9 +155,10 @@ class AblyAuth:
         try:
             client_id = await self._identify(request)
         except web.HTTPException as error:
-            if error.status >= 500:
+            # Login libraries raise these when nobody is signed in. Any other is a failure, and no verdict.
+            if error.status not in (401, 403) and not 300 <= error.status < 400:
                 raise
-            return  # login libraries raise 401, 403 or a redirect when nobody is signed in
+            return
         if client_id is None:
             return
         if not isinstance(client_id, str):

@@ -238,7 +238,9 @@ async def test_a_client_id_that_identify_returns_is_checked(
 @pytest.mark.parametrize(("raised", "expected"), [
     (web.HTTPUnauthorized, (403, 40300)), (web.HTTPForbidden, (403, 40300)),
     (lambda: web.HTTPFound("/login"), (403, 40300)), (web.HTTPServiceUnavailable, (503, 50300)),
-    (web.HTTPInternalServerError, (503, 50300)),
+    (lambda: web.HTTPPermanentRedirect("/login"), (403, 40300)), (web.HTTPBadRequest, (503, 50300)),
+    (web.HTTPNotFound, (503, 50300)), (web.HTTPRequestTimeout, (503, 50300)),
+    (web.HTTPTooManyRequests, (503, 50300)), (web.HTTPInternalServerError, (503, 50300)),
     (KeyError, (503, 50300)), (lambda: OSError("the session store is gone"), (503, 50300)),
 ])  # fmt: skip
 async def test_identify_raises_for_a_client_that_is_not_signed_in_or_fails(
