@@ -21,7 +21,7 @@ MAX_TARGETS = 100
 """The most targets of one revocation at Ably."""
 NOT_REVOCABLE = 40163
 CLOCK_RETRY = 60.0
-"""Seconds until Ably is asked for the time again after that failed."""
+"""Seconds until the time is requested from Ably again after a failure."""
 
 _CREDENTIALS = frozenset(("auth_callback", "auth_token", "auth_url", "client_id", "key", "key_name"))
 _CREDENTIALS |= frozenset(("key_secret", "token", "token_details", "use_token_auth"))

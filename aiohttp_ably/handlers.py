@@ -25,8 +25,8 @@ ABLY = web.AppKey("aiohttp_ably", AblyAuth)
 class ClientAuth:
     """The capability of the client behind one request. Everything is loaded lazily.
 
-    What a method changes leaves with the response of the request: a signed cookie or header, the session, and
-    the header `Ably-Reauthorize`, which tells a client helper to fetch a new token.
+    Changes are sent with the response to the request: a signed cookie or header, the session, and the header
+    `Ably-Reauthorize`, which tells a client helper to fetch a new token.
     """
 
     def __init__(self, ably: AblyAuth, request: web.Request, response: ResponseState) -> None:
@@ -71,8 +71,9 @@ class ClientAuth:
     async def grant(self, capability: CapabilityLike) -> Capability:
         """Grant `capability` to the client; the response tells it to reauthorize.
 
-        Returns what is granted then. Raises Forbidden when the client is not signed in, and UsageError when
-        the strategy stores nothing or the headers of the response are sent already. Then nothing changes.
+        Returns what is granted afterwards. Raises Forbidden when the client is not signed in, and UsageError
+        when the strategy stores nothing or the headers of the response are sent already. An error changes
+        nothing.
         """
         added = Capability(capability)
         return await self._change(lambda: self._ably.strategy.grant(self._auth, added))
@@ -82,7 +83,7 @@ class ClientAuth:
         return await self._change(lambda: self._ably.strategy.withdraw(self._auth, resources))
 
     async def token(self) -> Mapping[str, object]:
-        """What the auth route would answer to this client: the members of a TokenRequest or TokenDetails.
+        """Issue a token as the auth route does: the members of a TokenRequest or TokenDetails.
 
         Raises Forbidden when the client is not signed in, or when nothing is granted to it.
         """
@@ -96,7 +97,7 @@ class ClientAuth:
         return members
 
     def reauthorize(self) -> None:
-        """Tell the client in this response to fetch a new token: its capability has changed elsewhere.
+        """Tell the client in this response to fetch a new token: its capability was changed elsewhere.
 
         Raises UsageError when the headers of the response are sent already.
         """
@@ -207,11 +208,11 @@ def requires(pattern: str, *operations: str) -> Callable[[H], H]:
 
     Args:
         pattern: a resource, in which the route's `match_info` fills placeholders such as `{room}`. A value
-            that is not one plain segment names nothing, so the client has no right to it.
+            that is not one plain segment is answered with 401, because no client may do anything on it.
         operations: one operation or more, such as "publish".
 
-    Without the right the answer is 401 with code 40160, so that a client reauthorizes and tries again; and
-    403 with code 40300 when the client is not signed in. Raises ValueError for a malformed pattern or no
+    The answer is 401 with code 40160 when the client lacks an operation, so that it reauthorizes and tries
+    again, and 403 with code 40300 when it is not signed in. Raises ValueError for a malformed pattern or no
     operation, and TypeError when it is used without arguments. An app does not start when the route of a
     guarded handler lacks a placeholder.
     """

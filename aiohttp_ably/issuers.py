@@ -1,4 +1,4 @@
-"""The issuers: what a decided capability becomes, a TokenRequest, a JWT or TokenDetails."""
+"""The issuers turn the capability that a strategy decided into a TokenRequest, a JWT or TokenDetails."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Issuer(ABC):
     """
 
     adds_claims: bool = False
-    """Whether the token gets the claims of `auth.claims_for`, which a store that travels in it needs."""
+    """Whether the token gets the claims of `auth.claims_for`, which a store in the token needs."""
     whole_seconds: bool = False
-    """Whether the token tells its time of issue in whole seconds; then a revocation waits for the next."""
+    """Whether the token has its time of issue in whole seconds. Then a revocation waits for the next one."""
 
     @abstractmethod
     async def issue(self, auth: AuthRequest, capability: Capability) -> Issued:
-        """Issue for `auth.client_id`, under the key `auth.key`, at the time `auth.now`."""
+        """Issue a token for `auth.client_id`, under the key `auth.key`, at the time `auth.now`."""
 
     def connect(self, ably_api: AblyApi) -> None:  # noqa: B027  (optional)
         """Get the Ably REST API client of the auth server. Called once, by `setup()`."""
@@ -121,8 +121,8 @@ class JWTIssuer(_Timed):
             `ably.channel.<name>`.
         revocation_key: a function of the AuthRequest that names a group of tokens which can be revoked
             together, None for no group.
-        budget: the longest JWT in bytes. A longer one would not fit the headers in which it travels, so the
-            answer is a TokenRequest in its place, or 413 when the JWT carries the client's grant.
+        budget: the longest JWT in bytes. A longer one would not fit into HTTP headers, so the answer is a
+            TokenRequest in its place, or 413 when the JWT contains the client's grant.
         times: `ttl`, `max_ttl` and `jitter`, as for TokenRequestIssuer.
 
     Raises:

@@ -45,7 +45,7 @@ def setup(
         key: your Ably API key, an ApiKey, a KeyRing of several, or a sync or async function of the request
             that returns the keys of its tenant.
         identify: a sync or async function of the request that returns the client id of the signed-in user, or
-            None when nobody is signed in. What a client claims about itself never counts.
+            None when nobody is signed in. A client that claims another client id gets 403.
         strategy: decides what a token allows: ServerDetermined, ServerStored, ClientStored or ClientSigned.
         issuer: makes the token: TokenRequestIssuer (the default), JWTIssuer or TokenDetailsIssuer.
         path: the path of the auth route, which answers GET, POST and OPTIONS. With None add the `handler` of
@@ -64,10 +64,10 @@ def setup(
         client_options: client options of `ably.AblyRest` that say how the server itself reaches Ably, such as
             `endpoint`; by default the real Ably.
 
-    Returns the AblyAuth of the app, with which it changes grants by client id.
+    Returns the AblyAuth of the app, which changes grants by client id.
 
     Raises:
-        ValueError: options are invalid. The message names all of them with what would be right.
+        ValueError: options are invalid. The message names each of them, and says what would be right.
         TypeError: `app` is not an aiohttp app.
         RuntimeError: the app is set up already, or frozen.
     """
@@ -112,7 +112,7 @@ def setup(
 
 @web.middleware
 async def _middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn errors of the auth server into responses, and add to a response what get_auth() collected."""
+    """Turn errors of the auth server into responses, and add the headers that get_auth() collected."""
     state = response_state(request)
     try:
         response = await handler(request)

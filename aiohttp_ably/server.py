@@ -203,12 +203,12 @@ class AblyAuth:
             client_id: the client. The store of the strategy must be reached by client id, as RedisStore is.
             capability: what is granted, in addition to what was granted before.
             key: the keys of the client's tenant, where `setup(key=...)` is a function.
-            tell: whether to tell the client, as `reauthorize` does. The client is told in every case, so that
-                a call that failed can be made again; with False only the store changes.
+            tell: whether to tell the client, as `reauthorize` does; with False only the store changes. The
+                client is told even if the store had the grant already, so a failed call can be repeated.
 
-        Returns what is granted then, without its base. Raises UsageError when the strategy cannot do this,
-        Unavailable when the store fails, and RevocationFailed when the grant is stored but the client was not
-        told.
+        Returns what is granted afterwards, without its base. Raises UsageError when the strategy cannot do
+        this, Unavailable when the store fails, and RevocationFailed when the grant is stored but the client
+        was not told.
         """
         auth = self._auth_of(client_id, key)
         granted = await self.run(auth, self.strategy.grant(auth, Capability(capability)))
@@ -221,8 +221,8 @@ class AblyAuth:
     ) -> Capability:
         """Withdraw `resources` from a client, and tell the client to reauthorize. The options of `grant`.
 
-        A connected SDK fetches a new token at once. The connection of a client that does not ends after 30
-        seconds; use `revoke` as well where that is too long.
+        A connected SDK fetches a new token at once. If a client does not, its connection ends after 30
+        seconds; call `revoke` too if that is too long.
         """
         auth = self._auth_of(client_id, key)
         granted = await self.run(auth, self.strategy.withdraw(auth, resources))
@@ -278,7 +278,7 @@ class AblyAuth:
             await self.strategy.store.close()
 
     async def _tenant(self, request: web.Request) -> KeyRing:
-        """The keys of the tenant of `request`. The traceback of an invalid key has no variable with it."""
+        """The keys of the tenant of `request`. The traceback of an error does not contain an invalid key."""
         assert self._keys_of_tenant is not None  # noqa: S101  (there is a function where there are no keys)
         found = await self._keys_of_tenant(request)
         if found is None:
@@ -327,8 +327,7 @@ class AblyAuth:
     async def _end_of_second(self) -> int:
         """Wait for the next second; returns the end of the last one in milliseconds since the epoch.
 
-        A token that tells its time of issue in whole seconds could not be told from a later one of the same
-        second.
+        Tokens with their time of issue in whole seconds cannot be distinguished within one second.
         """
         second, part = divmod(self._ably_api.now(), 1)
         await asyncio.sleep(1 - part + _CLOCK_LEEWAY)

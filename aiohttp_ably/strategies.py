@@ -1,4 +1,4 @@
-"""The reauthorization strategies: one rule, and four places to store what was granted.
+"""The reauthorization strategies: four classes that share one rule.
 
 The rule: check what is requested and not yet granted. The token carries base, granted and allowed. Store
 granted and allowed.
@@ -43,18 +43,20 @@ class Strategy:
     `decide` (everything).
 
     Args:
-        authorize: a sync or async function of `(auth, requested)`, or ChannelRules. `requested` is what must
-            be checked; it returns the part that is allowed. More than was requested is never granted.
+        authorize: a sync or async function of `(auth, requested)`, or ChannelRules. `requested` is the
+            part that must be checked. The function returns the part that is allowed; more than was requested
+            is never granted.
         base: what every client has without requesting it: a capability, or a sync or async function of the
             AuthRequest. It is never stored as granted. By default nothing.
         on_denied: "omit" issues a token without the denied part and names it in the header `Ably-Denied`;
-            "reject" answers 401 with code 40160. A client's `Prefer: handling=strict` or `lenient` wins.
+            "reject" answers 401 with code 40160. A client's `Prefer: handling=strict` or `lenient`
+            overrides this.
         allow_wildcards: whether requests for patterns and unusual names reach `authorize`. By default they
-            are denied before.
+            are denied without a call of `authorize`.
 
     Raises:
         TypeError: `authorize` is not a function, or `base` neither a capability nor a function.
-        ValueError: `on_denied` is another word.
+        ValueError: `on_denied` is neither "omit" nor "reject".
     """
 
     store: CapabilityStore | None = None
@@ -85,8 +87,8 @@ class Strategy:
     async def decide(self, auth: AuthRequest) -> Decision:
         """Apply the rule to a request, and store the result.
 
-        Raises CapabilityDenied for a denied request that is to be rejected, Forbidden when nothing is left
-        for a token, InvalidCapability for a release that cannot be expressed, and TooLarge when the result
+        Raises CapabilityDenied for a denied request that is to be rejected, Forbidden when the token would
+        allow nothing, InvalidCapability for a release that cannot be expressed, and TooLarge when the result
         does not fit. Then nothing is changed.
         """
         base = await _resolve(self.base, auth, "base") if callable(self.base) else self.base
@@ -131,7 +133,7 @@ class Strategy:
         if not self.allow_wildcards:
             missing = missing.plain()
         if not missing or (auth.client_id is None and self.store is not None and self.store.by_client_id):
-            return NOTHING  # an anonymous client has no place in a store by client id
+            return NOTHING  # a store by client id cannot store for an anonymous client
         auth.waits_for = "authorize"
         return _checked(await self.authorize(auth, missing), "authorize") & missing
 
@@ -145,7 +147,7 @@ class Strategy:
         return (await self.capability(auth)).allows(operation, resource)
 
     async def grant(self, auth: AuthRequest, capability: Capability) -> Capability:
-        """Grant `capability` to the client; returns what is granted then, without its base.
+        """Grant `capability` to the client; returns what is granted afterwards, without its base.
 
         Raises UsageError when the strategy stores nothing, and TooLarge when no token could carry it all.
         """
@@ -153,7 +155,7 @@ class Strategy:
         return await self._change(auth, add=capability)
 
     async def withdraw(self, auth: AuthRequest, resources: tuple[str, ...]) -> Capability:
-        """Withdraw `resources` from the client; returns what is granted then, without its base.
+        """Withdraw `resources` from the client; returns what is granted afterwards, without its base.
 
         Raises UsageError when the strategy stores nothing, and InvalidCapability when a capability cannot
         express the rest.
@@ -170,8 +172,8 @@ class Strategy:
             )
         if self.store.in_token:
             raise UsageError(
-                f"a grant in {type(self.store).__name__} travels in the token, so only the auth route changes"
-                " it; let the client request it there, or store signed grants (secret=)"
+                f"a grant in {type(self.store).__name__} is stored in the token, so only the auth route"
+                " changes it; let the client request it there, or store signed grants (secret=)"
             )
         auth.waits_for = "the store"
         return await self.store.change(auth, add=add, release=release)
@@ -181,7 +183,7 @@ class ServerDetermined(Strategy):
     """Capabilities entirely determined by your server: it knows the whole list, and every request gets it.
 
     A capability that the client requests can only narrow its token. When nothing of it is in the list, the
-    token carries the whole list and the request counts as denied.
+    token allows the whole list, and the requested capability is denied.
 
     Args:
         resolve: the list: a capability when it is the same for all, or a sync or async function of the
@@ -191,7 +193,7 @@ class ServerDetermined(Strategy):
 
     Raises:
         TypeError: `resolve` or `base` is neither a capability nor a function.
-        ValueError: `on_denied` is another word.
+        ValueError: `on_denied` is neither "omit" nor "reject".
     """
 
     narrows = True
@@ -221,7 +223,7 @@ class ServerStored(Strategy):
 
     Raises:
         TypeError: as every strategy, and when `store` is not a CapabilityStore.
-        ValueError: `on_denied` is another word.
+        ValueError: `on_denied` is neither "omit" nor "reject".
     """
 
     def __init__(
@@ -245,7 +247,7 @@ class ClientStored(Strategy):
     """
 
     async def allows(self, auth: AuthRequest, operation: str, resource: str) -> bool:
-        """Whether the base or `authorize` allows it: nothing is stored."""
+        """Whether the client's base or `authorize` allows `operation` on `resource` now."""
         requested = Capability({resource: operation}) - await self.capability(auth)
         return not requested - await self.check(auth, requested)
 
@@ -265,7 +267,7 @@ class ClientSigned(Strategy):
 
     Raises:
         TypeError: as every strategy, and when both or neither of `secret` and `store` are given.
-        ValueError: a secret is too short, or `on_denied` is another word.
+        ValueError: a secret is too short, or `on_denied` is neither "omit" nor "reject".
     """
 
     def __init__(

@@ -151,7 +151,7 @@ def sign_token_request(
         InvalidClientId: Ably would not accept the client id.
     """
     text = _checked_text(capability, client_id)
-    nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably asks for at least 16 (RSA9c)
+    nonce = nonce or os.urandom(16).hex()  # 32 random characters; Ably requires at least 16 (RSA9c)
     mac = token_request_mac(key, ttl, text, client_id, timestamp, nonce)
     return TokenRequest(key.name, text, ttl, timestamp, nonce, mac, client_id)
 

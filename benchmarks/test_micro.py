@@ -1,7 +1,7 @@
 """Micro-benchmarks for 1 to 1,000 channels: `python -m pytest benchmarks`.
 
-They print times. The only assertion on time holds on any machine: the cost grows no faster than the number of
-channels.
+They print times. The only assertion on time is true on any machine: the cost grows no faster than the number
+of channels.
 """
 
 from __future__ import annotations

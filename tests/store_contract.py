@@ -1,7 +1,7 @@
 """The contract of all stores: one suite, which runs over each of them through a real client and server.
 
 Each function of CONTRACT takes a Browser: an HTTP client, and the store behind the app that `serve` makes.
-Where a check cannot hold for a store, the store's own attributes say why.
+Where a check does not apply to a store, the store's own attributes say why.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Refused(Exception):
 class Browser:
     """One browser, and the store that it reaches.
 
-    `is_limited` is whether the grant travels in a cookie or header, which limits its length. `grant` is the
+    `is_limited` is whether the grant is kept in a cookie or header, which limits its length. `grant` is the
     header `Ably-Grant` that the browser sends; None when it sends none. `cookies` and `grants` are those
     that it received.
     """
@@ -281,7 +281,7 @@ async def anonymous_client_has_no_place_in_a_store_by_client_id(browser: Browser
 @contract
 async def concurrent_changes_all_take_effect(browser: Browser) -> None:
     if not browser.store.by_client_id:
-        return  # a browser keeps one grant or session: of two responses the last one wins
+        return  # a browser keeps one grant or session: of two responses it keeps the last
     rooms = [f"room:{number}" for number in range(40)]
     await asyncio.gather(*(browser.add({room: ["publish"]}) for room in rooms))
     assert sorted(await browser.load()) == sorted(rooms)

@@ -1,4 +1,4 @@
-"""get_auth(): what handlers and middlewares do with it, and how it leaves with each kind of response."""
+"""get_auth(): what handlers and middlewares do with it, and how its changes are sent with each kind of response."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ STRATEGIES: dict[str, tuple[Callable[[], Strategy], dict[str, str], str]] = {
     "signed cookie": (signed, {}, "Set-Cookie"),
     "signed header": (signed, {"Ably-Grant": ""}, "Ably-Grant"),
 }
-"""Each strategy whose grant leaves with the response, what the client sends, and the header with the grant."""
+"""Each strategy whose grant is sent with the response, what the client sends, and the header with the grant."""
 
 
 class Site:

@@ -20,7 +20,7 @@ def test_all_lists_every_public_name_sorted() -> None:
 
 
 def test_optional_dependencies_are_not_imported() -> None:
-    """An app that uses none of them loads neither the Ably SDK, nor redis-py, nor the emulator."""
+    """An app that does not use them loads neither the Ably SDK, nor redis-py, nor the emulator."""
     code = "import sys, aiohttp_ably; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

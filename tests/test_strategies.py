@@ -656,7 +656,7 @@ async def test_base_is_not_stored_by_grant_and_withdraw(kind: Kind, client_of: A
     client = await client_of(kind, strategy)
     alice = {"X-User": "alice"}
     if strategy.store is not None and strategy.store.in_token:
-        return  # only the auth route changes a grant that travels in the token
+        return  # only the auth route changes a grant that is stored in the token
     for path, body in (("/grant", {"chat:1": ["publish"], "chat:2": ["publish"]}), ("/withdraw", ["chat:2"])):
         assert (await client.post(path, json=body, headers=alice)).status == 200
     base = BASE

@@ -169,7 +169,8 @@ class Reauthorizer:
     async def fetch(self, method: str, url: str | URL, **options: Any) -> aiohttp.ClientResponse:
         """Send one of the app's own requests, and reauthorize if its response has `Ably-Reauthorize`.
 
-        `url`: absolute, or relative to the auth route's. `options`: those of aiohttp.ClientSession.request.
+        `url`: absolute, or relative to the URL of the auth route. `options`: those of
+        aiohttp.ClientSession.request.
 
         Returns the response, whose body is read. On a connected client the new token is then in effect.
         If the auth server gives no token, nothing is raised; the event `failed` reports it.

@@ -251,7 +251,7 @@ class Revocations:
         if not isinstance(targets, list) or not 1 <= len(targets) <= MAX_TARGETS:
             raise Failure(*BAD_REVOCATION, f"targets must be a list of 1 to {MAX_TARGETS} specifiers")
         issued_before = _issued_before(body.get("issuedBefore"), now)
-        # More than the margin, so that none of it is lost to rounding.
+        # More than the margin, so that rounding does not shorten it.
         applies_at = now + REAUTH_MARGIN + 1 if body.get("allowReauthMargin") is True else now
         results: list[dict[str, object]] = []
         revoked: list[Revocation] = []

@@ -45,7 +45,7 @@ class AuthRequest:
         now: the time in seconds since the epoch, by Ably's clock as far as it is known.
         waits_for: the part whose answer is awaited, such as "authorize". Errors and the log name it.
         session_changed: set by a store whose changes are saved only with a response that the handler returns.
-        claims_for: set by a store that travels in the token: returns the claims which it needs there.
+        claims_for: set by a store in the token: returns the claims which it needs there.
         store_state: for the store: what it loaded or wrote during this request.
     """
 

@@ -10,7 +10,7 @@ from ..errors import CapabilityDenied, TooLarge
 from ..request import AuthRequest
 
 COOKIE_LIMIT = 4096
-"""The longest cookie with its attributes that every browser stores, in bytes. Longer ones vanish silently."""
+"""The longest cookie with its attributes that every browser stores, in bytes. Browsers drop longer ones."""
 
 
 class CapabilityStore(ABC):
@@ -21,11 +21,12 @@ class CapabilityStore(ABC):
     """
 
     by_client_id: bool = True
-    """Whether the store can be reached by client id, without a request of the client. Then it needs one."""
+    """Whether the store is reached by client id, without a request. If so, it stores nothing for anonymous
+    clients."""
     renews: bool = False
     """Whether `change` is called for every token request, also when nothing changes, to renew an expiry."""
     in_token: bool = False
-    """Whether the store travels in the token itself. Then it needs an issuer that adds claims (JWTIssuer)."""
+    """Whether grants are stored in the token. Then an issuer that adds claims is needed (JWTIssuer)."""
 
     @abstractmethod
     async def load(self, auth: AuthRequest) -> Capability:
@@ -35,7 +36,7 @@ class CapabilityStore(ABC):
     async def change(
         self, auth: AuthRequest, *, add: Capability = NOTHING, release: tuple[str, ...] = ()
     ) -> Capability:
-        """Release the resources `release`, then add `add`, in one atomic step; returns what is granted then.
+        """Release the resources `release`, then add `add`, in one atomic step; returns the result.
 
         Of two changes at the same time both take effect. A change that fails changes nothing. Raises
         InvalidCapability when a capability cannot express the rest (`room:1` released from `room:*`), and

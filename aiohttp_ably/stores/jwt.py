@@ -24,7 +24,7 @@ class JWTStore(ClientKeptStore):
 
     The client sends its JWT in the `Ably-Grant` header or the param `token`. The next token is the next
     grant, so this needs a JWTIssuer, and only the auth route changes a grant. A claim of the JWT separates
-    what was granted from the `base` that every client has. The expiry of a JWT is not inherited by the next.
+    what was granted from the `base` that every client has. Each JWT has an expiry of its own.
 
     Args:
         limit: how long a series of renewals may last after its first token.
@@ -37,7 +37,7 @@ class JWTStore(ClientKeptStore):
         self._cached_open = lru_cache(maxsize=CACHED_GRANTS)(_open)
 
     def read(self, auth: AuthRequest) -> Grant | None:
-        """What the client's JWT says was granted. Short JWTs that were verified lately are cached."""
+        """What the client's JWT says was granted. Short JWTs that were verified recently are cached."""
         text = auth.headers.get(GRANT_HEADER) or auth.params.get("token")
         if not isinstance(text, str) or not text:
             return None

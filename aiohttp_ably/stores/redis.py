@@ -24,14 +24,14 @@ _CONNECTIONS = 50
 class RedisStore(CapabilityStore):
     """Stores grants in Redis: one hash for each client, one round trip for each call.
 
-    What Redis has acknowledged is as durable as its configuration makes it: `appendonly yes` with
-    `appendfsync always` loses nothing of it. Needs the extra `redis`.
+    A change that Redis has acknowledged is as durable as the configuration of Redis: with `appendonly yes`
+    and `appendfsync always` a crash loses no such change. Needs the extra `redis`.
 
     Args:
-        redis: an asyncio client of redis-py for one server or a cluster, which the app closes itself; or a
+        redis: an asyncio client of redis-py for one server or a cluster, which your app closes; or a
             URL such as `redis://localhost:6379/0`, whose connections `close` closes.
         prefix: the start of the names of all keys in Redis.
-        ttl: a client's grants are forgotten when they were not used for so long.
+        ttl: how long the grants of a client are kept after their last use.
 
     Raises:
         TypeError: `redis` is a client of another kind.

@@ -31,7 +31,7 @@ class SessionStore(CapabilityStore):
 
     Args:
         name: the key of the entry in the session.
-        in_cookie: whether the session travels in its cookie, which limits its size. By default True for the
+        in_cookie: whether the session is kept in its cookie, which limits its size. By default True for the
             cookie storages of aiohttp-session and False for others.
     """
 
@@ -74,7 +74,7 @@ class SessionStore(CapabilityStore):
         return granted
 
     async def _entry(self, auth: AuthRequest) -> _Entry | None:
-        """The entry of the session. Of an encrypted cookie that was decrypted lately it is known already."""
+        """The entry of the session. That of an encrypted cookie that was decrypted recently is cached."""
         cookie = _encrypted_cookie(_request(auth))
         if cookie is not None and (known := self._decrypted.get(cookie)):
             return known[0]
@@ -133,7 +133,7 @@ class _Cookie(NamedTuple):
 
 
 class _Decrypted:
-    """The entries of session cookies that were decrypted lately, each until its session expires.
+    """The entries of session cookies that were decrypted recently, each until its session expires.
 
     Decryption takes two fifths of a request whose `identify` does not read the session itself. A cookie is
     4,096 bytes at most, so this takes about 1 MiB at most.
@@ -198,5 +198,5 @@ async def _session(auth: AuthRequest) -> aiohttp_session.Session:
             raise
         raise UsageError(
             "SessionStore needs aiohttp-session: call aiohttp_session.setup(app, storage) before"
-            " aiohttp_ably.setup(app, ...), so that its middleware runs outside ours"
+            " aiohttp_ably.setup(app, ...), so that its middleware runs outside that of aiohttp_ably"
         ) from None

@@ -19,16 +19,16 @@ _HEADER_LIMIT = 8000
 
 
 class ClientKeptStore(CapabilityStore):
-    """A store that the client keeps: its grant arrives with the request and leaves with the response.
+    """A store that the client keeps: its grant comes with the request and is sent with the response.
 
-    A grant that does not verify counts as nothing granted, and the log says why.
+    An invalid grant is ignored, and the log says why.
     """
 
     by_client_id = False
     renews = True
 
     async def load(self, auth: AuthRequest) -> Capability:
-        """What the client's grant says; nothing when it does not verify."""
+        """What the client's grant contains; nothing when it is invalid."""
         grant = self._loaded(auth)
         return grant.capability if grant else NOTHING
 
@@ -118,7 +118,7 @@ class SignedStore(ClientKeptStore):
         return self.grants.verify(text, auth.client_id, auth.keys, now=auth.now)
 
     def is_fresh(self, auth: AuthRequest, grant: Grant) -> bool:
-        """Whether the client's cookie has a tenth of its lifetime or less behind it."""
+        """Whether at most a tenth of the lifetime of the client's cookie has passed."""
         return GRANT_HEADER not in auth.headers and self.grants.is_fresh(grant, now=auth.now)
 
     def write(self, auth: AuthRequest, granted: Capability, issued: int) -> Grant:

@@ -110,7 +110,7 @@ class SignedGrants:
         """The content of the grant `text` of `client_id` under one of `keys`, at `now` (epoch seconds).
 
         The digest is compared in constant time before anything in the payload is read. Short grants that were
-        verified lately are cached; expiry and key are checked every time. Raises InvalidCredential when the
+        verified recently are cached; expiry and key are checked every time. Raises InvalidCredential when the
         grant is another client's, changed, expired or malformed.
         """
         open_grant = self._cached_open if len(text) <= _SHORT else self._open
