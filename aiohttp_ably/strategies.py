@@ -111,7 +111,8 @@ class Strategy:
         if missing:
             if denied and (self.on_denied == "reject" if auth.strict is None else auth.strict):
                 raise CapabilityDenied(f"denied: {denied.text[:400]}; what was granted before is kept")
-            check_length(total)
+            if allowed:
+                check_length(total)
         if self.store is not None and (auth.drop or self.store.renews or allowed):
             auth.waits_for = "the store"
             stored = await self.store.change(auth, add=allowed, release=auth.drop)
