@@ -616,7 +616,9 @@ async def test_each_response_of_a_connection_has_its_own_grant(aiohttp_client: A
 
 
 @pytest.mark.parametrize(
-    "answer", [lambda: web.Response(body=b"never sent"), web.StreamResponse], ids=["Response", "StreamResponse"]
+    "answer",
+    [lambda: web.Response(body=b"never sent"), web.StreamResponse],
+    ids=["Response", "StreamResponse"],
 )
 async def test_reauthorize_after_the_headers_are_sent_is_an_error(
     answer: Callable[[], web.StreamResponse], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
