@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
-from multidict import CIMultiDict, istr
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from .capability import Capability
 from .errors import AuthError, Forbidden, error_body, error_headers
@@ -38,8 +38,11 @@ _JSON = "application/json"
 _FETCH_SITE = istr("Sec-Fetch-Site")
 _ORIGIN = re.compile(r"https?://[^/?#\s*@]+", re.IGNORECASE)
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,1024}")
-_NEVER_CACHED: CIMultiDict[str] = CIMultiDict(
-    {hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate", hdrs.VARY: "Origin, Cookie"}
+# A proxy, because aiohttp 3.11.0 adds the headers of each response to a CIMultiDict that it is given.
+_NEVER_CACHED: CIMultiDictProxy[str] = CIMultiDictProxy(
+    CIMultiDict(
+        {hdrs.CACHE_CONTROL: "private, no-cache, no-store, must-revalidate", hdrs.VARY: "Origin, Cookie"}
+    )
 )
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _DENIED_LIMIT = 2048  # characters; clients limit the length of a header

@@ -615,9 +615,13 @@ async def test_each_response_of_a_connection_has_its_own_grant(aiohttp_client: A
     assert sent == [(["1"], True), ([], False), (["1"], True)]
 
 
-@pytest.mark.parametrize("answer", [web.Response, web.StreamResponse])
+@pytest.mark.parametrize(
+    "answer",
+    [lambda: web.Response(body=b"never sent"), web.StreamResponse],
+    ids=["Response", "StreamResponse"],
+)
 async def test_reauthorize_after_the_headers_are_sent_is_an_error(
-    answer: type[web.StreamResponse], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+    answer: Callable[[], web.StreamResponse], aiohttp_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
         response = answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -29,6 +30,20 @@ def run(*command: str | Path, cwd: Path = ROOT, **environment: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_lowest_versions_are_the_lower_bounds_of_setup_cfg() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    test = config["options.extras_require"]["test"].strip().splitlines()
+    bounds = [
+        *config["options"]["install_requires"].strip().splitlines(),
+        *config["options.extras_require"]["redis"].strip().splitlines(),
+        *(line for line in test if line.split()[0] in ("pytest", "pytest-aiohttp", "hypothesis")),
+    ]
+    assert all(re.fullmatch(r"[\w-]+ >=[\d.]+(;.*)?", bound) for bound in bounds)
+    _, *lowest = (ROOT / "tests" / "lowest.txt").read_text().splitlines()
+    assert sorted(lowest) == sorted(bound.replace(" >=", "==") for bound in bounds)
 
 
 @pytest.fixture(scope="module")

@@ -362,7 +362,7 @@ UNVERIFIED = [
 @pytest.mark.parametrize(
     ("token", "message"), [row[1:] for row in UNVERIFIED], ids=[row[0] for row in UNVERIFIED]
 )
-@pytest.mark.filterwarnings("ignore::jwt.InsecureKeyLengthWarning")
+@pytest.mark.filterwarnings("ignore:The HMAC key is")
 def test_jwt_that_does_not_verify_is_refused(token: str, message: str) -> None:
     with pytest.raises(InvalidCredential, match=message) as refused:
         verify_jwt(token, RING, now=1000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from aiohttp import web
 from aiohttp_session import get_session
@@ -23,7 +24,8 @@ from aiohttp_ably.capability import CapabilityLike
 
 from .rooms import OPERATIONS, Rooms
 
-CHECKED: web.RequestKey[Capability] = web.RequestKey("checked", Capability)
+# aiohttp before 3.14 has no RequestKey, and takes strings.
+CHECKED: Any = web.RequestKey("checked", Capability) if hasattr(web, "RequestKey") else "checked"
 """The capability that the rules checked during a request. Missing when nothing had to be checked."""
 
 BASE = {"chat:lobby": OPERATIONS}
