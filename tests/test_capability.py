@@ -228,6 +228,13 @@ def test_there_is_one_empty_capability_object(one: Capability, other: Capability
     assert NOTHING.text == "{}"
 
 
+def test_difference_leaves_out_only_what_the_other_allows() -> None:
+    one = Capability({"a": "publish", "b": ["publish", "subscribe"], "c": "*", "d": "history"})
+    other = Capability({"a": ["publish", "history"], "b": "publish", "c": "publish"})
+    assert one - other == Capability({"b": "subscribe", "c": "*", "d": "history"})
+    assert one - one == NOTHING
+
+
 @given(capabilities, st.lists(capabilities, max_size=3))
 def test_with_base_is_the_union_with_the_base(granted: Capability, bases: list[Capability]) -> None:
     for base in [*bases, *bases]:
