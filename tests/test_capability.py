@@ -235,6 +235,16 @@ def test_difference_leaves_out_only_what_the_other_allows() -> None:
     assert one - one == NOTHING
 
 
+def test_unknown_operation_without_a_list_is_kept() -> None:
+    with pytest.warns(UnknownOperationWarning, match="unknown operation 'publsh' on 'a'"):
+        assert Capability({"a": "publsh"}).to_dict() == {"a": ["publsh"]}
+
+
+def test_resource_that_utf8_cannot_encode_is_refused() -> None:
+    with pytest.raises(InvalidCapability, match="must be a list of operations"):
+        Capability.parse({"\ud800": ["publish"]})
+
+
 @given(capabilities, st.lists(capabilities, max_size=3))
 def test_with_base_is_the_union_with_the_base(granted: Capability, bases: list[Capability]) -> None:
     for base in [*bases, *bases]:
