@@ -340,6 +340,18 @@ async def test_a_change_by_client_id_needs_the_key_of_the_tenant() -> None:
     assert await ably.grant("alice", ROOM, key=KEY, tell=False) == Capability(ROOM)
 
 
+async def test_the_clients_of_a_tenant_are_revoked_under_its_key(
+    revocation_server: tuple[RevocationServer, dict[str, Any]],
+) -> None:
+    server, options = revocation_server
+    strategy = ServerStored(rooms(), store=MemoryStore())
+    ably = install(web.Application(), strategy, key=lambda request: None, client_options=options)
+    for change in (ably.reauthorize, ably.revoke):
+        assert list(await change("alice", key=REVOCABLE)) == ["clientId:alice"]
+    assert [body["allowReauthMargin"] for _, body in server.requested] == [True, False]
+    await ably.close()
+
+
 async def test_an_invalid_change_changes_nothing(aiohttp_server: Any, emulator: Emulator) -> None:
     ably, _ = await auth_server(aiohttp_server, emulator)
     await ably.grant("alice", {"chat:*": "subscribe"}, tell=False)
@@ -405,3 +417,12 @@ async def test_a_script_closes_the_connections(emulator: Emulator) -> None:
     )
     await ably.grant("alice", ROOM)
     await ably.close()
+
+
+async def test_no_task_is_left_when_the_connections_are_closed() -> None:
+    before = asyncio.all_tasks()
+    ably = install(web.Application(), ServerStored(rooms(), store=MemoryStore()))
+    await ably.start(3600)
+    assert len(asyncio.all_tasks() - before) == 1
+    await ably.close()
+    assert asyncio.all_tasks() == before

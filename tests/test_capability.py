@@ -228,6 +228,23 @@ def test_there_is_one_empty_capability_object(one: Capability, other: Capability
     assert NOTHING.text == "{}"
 
 
+def test_difference_leaves_out_only_what_the_other_allows() -> None:
+    one = Capability({"a": "publish", "b": ["publish", "subscribe"], "c": "*", "d": "history"})
+    other = Capability({"a": ["publish", "history"], "b": "publish", "c": "publish"})
+    assert one - other == Capability({"b": "subscribe", "c": "*", "d": "history"})
+    assert one - one == NOTHING
+
+
+def test_unknown_operation_without_a_list_is_kept() -> None:
+    with pytest.warns(UnknownOperationWarning, match="unknown operation 'publsh' on 'a'"):
+        assert Capability({"a": "publsh"}).to_dict() == {"a": ["publsh"]}
+
+
+def test_resource_that_utf8_cannot_encode_is_refused() -> None:
+    with pytest.raises(InvalidCapability, match="must be a list of operations"):
+        Capability.parse({"\ud800": ["publish"]})
+
+
 @given(capabilities, st.lists(capabilities, max_size=3))
 def test_with_base_is_the_union_with_the_base(granted: Capability, bases: list[Capability]) -> None:
     for base in [*bases, *bases]:

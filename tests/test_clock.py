@@ -169,6 +169,17 @@ async def test_the_clock_is_compared_at_each_interval(
     await time_server[0].third_request.wait()
 
 
+async def test_the_clock_is_compared_again_only_after_the_interval(
+    time_server: tuple[TimeServer, dict[str, Any]], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aiohttp_ably.ably_api.CLOCK_RETRY", 0.005)
+    app = web.Application()
+    install(app, ServerStored(rooms(), store=MemoryStore()), client_options=time_server[1])
+    await aiohttp_client(app)
+    await asyncio.sleep(0.1)
+    assert time_server[0].requested == 1
+
+
 async def test_the_clock_is_compared_sooner_after_a_failure(
     time_server: tuple[TimeServer, dict[str, Any]], aiohttp_client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

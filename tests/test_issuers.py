@@ -59,6 +59,7 @@ async def test_jwt_is_issued_in_token_details(aiohttp_client: Any) -> None:
         "x-ably-capability": '{"lobby":["subscribe"]}',
         "x-ably-clientId": "alice",
     }
+    assert [type(claims[time]) for time in ("iat", "exp")] == [int, int]
     del members["token"]
     assert members == {
         "keyName": "app1.key1",

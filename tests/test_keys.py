@@ -44,6 +44,7 @@ def test_key_has_its_parts() -> None:
     assert key != ApiKey(f"{KEY}x")
     assert key != ApiKey(f"app1.key2:{KEY_SECRET}")
     assert key != KEY
+    assert (key == KEY) is False
     assert len({key, ApiKey(KEY)}) == 1
     assert ApiKey(KEY, revocable=True).revocable
     assert repr(key) == "ApiKey('app1.key1')"
@@ -72,6 +73,7 @@ def test_newest_key_comes_first_and_all_are_found_by_name() -> None:
     assert ring.get("app1.key1") == ApiKey(KEY)
     assert ring.get("app1.key3") is None
     assert ring.get(None) is None
+    assert ring.get(["app1.key1"]) is None
     assert [key.name for key in ring] == ["app1.key2", "app1.key1"]
     assert len(ring) == 2
     assert repr(ring) == "KeyRing([ApiKey('app1.key2'), ApiKey('app1.key1')])"

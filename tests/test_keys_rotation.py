@@ -215,6 +215,22 @@ async def test_tenant_without_a_usable_key_is_unavailable_and_shows_no_secret(
         assert secret.partition(":")[2] not in caplog.text + await response.text()
 
 
+@pytest.mark.parametrize(
+    ("keys", "problem"),
+    [
+        ("app1.key1-without-a-secret", "not an Ably API key"),
+        ([KEY, OTHER_KEY], "belong to one Ably app, got app1.key1"),
+    ],
+)
+async def test_log_names_what_is_wrong_with_the_key_of_a_tenant(
+    keys: Any, problem: str, aiohttp_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = web.Application()
+    install(app, ServerStored(rooms(), store=MemoryStore()), key=lambda request: keys)
+    await request_token(await aiohttp_client(app), ROOM)
+    assert problem in caplog.text
+
+
 async def test_grant_and_withdraw_by_client_id_take_the_key_of_the_tenant(aiohttp_client: Any) -> None:
     app = web.Application()
     ably = install(app, ServerStored(rooms(), store=MemoryStore()), key=tenant_key)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import gzip
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -15,11 +17,19 @@ from aiohttp import MultipartWriter, web
 from apps import BASE, PATH, Client, error, install, make_app, request_token, token_capability
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 import aiohttp_ably
 from aiohttp_ably import AuthRequest, Capability, ClientStored
 from aiohttp_ably.request import MAX_BODY
-from aiohttp_ably.request.dialects import read_capability, read_client_id, read_drop, read_ttl
+from aiohttp_ably.request.dialects import (
+    read_capability,
+    read_client_id,
+    read_drop,
+    read_form,
+    read_query,
+    read_ttl,
+)
 
 REQUESTED = {"chat:1": ["publish"]}
 FORM = "application/x-www-form-urlencoded"
@@ -39,6 +49,8 @@ SOURCES = [
     ("a string in JSON", {"json": {"capability": json.dumps(REQUESTED)}}),
     ("a content type in another case", {"data": json.dumps({"capability": REQUESTED}),
                               "headers": {"Content-Type": "Application/JSON; Charset=UTF-8"}}),
+    ("another spelling of UTF-8", {"data": json.dumps({"capability": REQUESTED}),
+                              "headers": {"Content-Type": "application/json; charset=utf8"}}),
     ("a form", {"data": {"capability": json.dumps(REQUESTED)}}),
     ("a query on a POST", {"params": {"capability": json.dumps(REQUESTED)}}),
     ("the body over the query", {"params": {"capability": "{}"}, "data": {"capability": json.dumps(REQUESTED)}}),
@@ -79,6 +91,8 @@ MALFORMED = [
     ("a negative ttl", {"data": {"ttl": "-1"}}, "milliseconds"),
     ("a ttl that is true", {"json": {"ttl": True}}, "milliseconds"),
     ("two client ids", {"data": {"clientId": "alice", "client_id": "bob"}}, "differ"),
+    ("a client id and another in a header", {"data": {"clientId": "alice"},
+     "headers": {"X-Ably-ClientId": base64.b64encode(b"bob").decode()}}, "differ"),
     ("a client id that is a number", {"json": {"clientId": 5}}, "must be a string"),
     ("a client id not in base64", {"headers": {"X-Ably-ClientId": "alice!"}}, "base64"),
     ("a header not in UTF-8", {"headers": {"Ably-Capability": "%ff"}}, "UTF-8"),
@@ -148,6 +162,16 @@ async def test_a_body_of_exactly_the_limit_is_read(chunked: bool, client: Client
     assert await token_capability(response) == {**BASE, **REQUESTED}
 
 
+async def test_a_body_is_refused_when_what_comes_after_the_limit_arrives_late(client: Client) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x=" + b"x" * (MAX_BODY - 2)
+        await asyncio.sleep(0.1)
+        yield b"x"
+
+    response = await client.post(PATH, data=chunks(), headers={"X-User": "alice", "Content-Type": FORM})
+    assert await error(response) == (413, 40009)
+
+
 async def test_a_chunked_body_without_a_length_is_read(client: Client) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"capability="
@@ -172,6 +196,53 @@ async def test_a_body_that_a_middleware_has_read_is_read_again(aiohttp_client: A
 @pytest.mark.parametrize("text", ['{"*":["*"]}', "{}", "", "undefined", "null"])
 async def test_an_empty_or_default_capability_requests_nothing(text: str, client: Client) -> None:
     assert await token_capability(await request_token(client, text)) == BASE
+
+
+async def test_a_default_capability_in_json_requests_nothing(client: Client) -> None:
+    headers = {"X-User": "alice"}
+    response = await client.post(PATH, json={"capability": {"*": ["*"]}}, headers=headers)
+    assert await token_capability(response) == BASE
+
+
+async def test_authorize_gets_the_params_of_query_and_body(aiohttp_client: Any) -> None:
+    params: dict[str, Any] = {}
+
+    async def authorize(auth: AuthRequest, requested: Capability) -> Capability:
+        params.update(auth.params)
+        return requested
+
+    client = await aiohttp_client(make_app(ClientStored(authorize)))
+    sent = {"invitation": "7", "channel": "chat:1"}
+    await client.post(f"{PATH}?team=a&channel=x", data=sent, headers={"X-User": "alice"})
+    assert params == {"team": "a", **sent}
+
+
+def test_a_name_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(aiohttp_ably.BadRequest, match="the query is not percent-encoded UTF-8"):
+        read_query(URL("/?%ff=1", encoded=True))
+
+
+def test_an_empty_param_is_kept_so_that_the_last_value_counts() -> None:
+    assert read_form(b"channel=chat:1&channel=") == {"channel": ["chat:1", ""]}
+    assert read_capability(read_form(b"capability=%7B%22a%22:%22publish%22%7D&capability=")) == Capability()
+
+
+@pytest.mark.parametrize(
+    ("params", "requested"),
+    [
+        ({"channel": ["a"], "operations": ["publish, subscribe"]}, {"a": ["publish", "subscribe"]}),
+        ({"capability[a\nb][]": ["publish"]}, {"a\nb": ["publish"]}),
+        ({"capability": [r"{'a\d': ['publish']}"]}, {r"a\d": ["publish"]}),
+    ],
+    ids=["operations in one string", "a nested name of two lines", "a backslash in a repr"],
+)
+def test_unusual_params_are_read(params: dict[str, list[object]], requested: Any) -> None:
+    assert read_capability(params) == Capability(requested)
+
+
+def test_the_str_of_a_timedelta_has_days_hours_minutes_and_seconds() -> None:
+    lifetime = timedelta(days=2, hours=3, minutes=4, seconds=5.5)
+    assert read_ttl({"ttl": [str(lifetime)]}, seconds=False) == lifetime / timedelta(milliseconds=1)
 
 
 async def test_a_default_capability_does_not_replace_the_requested_channel(client: Client) -> None:

@@ -281,16 +281,41 @@ async def session_client(aiohttp_client: Any, storage: Any, store: SessionStore)
     return await aiohttp_client(app)
 
 
-async def test_session_cookie_may_have_4096_bytes_with_its_attributes(aiohttp_client: Any) -> None:
-    first = await session_client(aiohttp_client, SimpleCookieStorage(cookie_name="s"), SessionStore())
+@pytest.mark.parametrize("max_age", [None, 86_400])
+async def test_session_cookie_may_have_4096_bytes_with_its_attributes(
+    max_age: int | None, aiohttp_client: Any
+) -> None:
+    def storage(name: str) -> SimpleCookieStorage:
+        return SimpleCookieStorage(cookie_name=name, max_age=max_age)
+
+    first = await session_client(aiohttp_client, storage("s"), SessionStore())
     spare = 4096 - len((await request_token(first, ROOM)).headers["Set-Cookie"])
-    exact = SimpleCookieStorage(cookie_name="s" + "x" * spare)
+    exact = storage("s" + "x" * spare)
     response = await request_token(await session_client(aiohttp_client, exact, SessionStore()), ROOM)
     assert len(response.headers["Set-Cookie"]) == 4096
-    over = SimpleCookieStorage(cookie_name="s" + "x" * (spare + 1))
+    over = storage("s" + "x" * (spare + 1))
     response = await request_token(await session_client(aiohttp_client, over, SessionStore()), ROOM)
     assert await error(response) == (413, 40009)
     assert "of 4097 bytes, and 4096 is the limit" in (await response.json())["error"]["message"]
+
+
+async def test_length_is_that_of_the_session_that_the_storage_of_the_app_saves(aiohttp_client: Any) -> None:
+    saved: list[tuple[web.Request, object, bool]] = []
+
+    class Storage(SimpleCookieStorage):
+        async def load_session(self, request: web.Request) -> aiohttp_session.Session:
+            return aiohttp_session.Session("session 1", data=None, new=True)
+
+        async def save_session(
+            self, request: web.Request, response: web.StreamResponse, session: aiohttp_session.Session
+        ) -> None:
+            saved.append((request, session.identity, session.new))
+            await super().save_session(request, response, session)
+
+    await request_token(await session_client(aiohttp_client, Storage(), SessionStore()), ROOM)
+    measured, sent = saved
+    assert measured[0] is sent[0]
+    assert measured[1:] == sent[1:] == ("session 1", True)
 
 
 class OwnStorage(SimpleCookieStorage):

@@ -27,6 +27,9 @@ from apps import (
     rooms,
     token_capability,
 )
+from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,6 +207,22 @@ def test_encrypted_grant_is_unreadable() -> None:
     assert b"chat" not in base64.urlsafe_b64decode(text.partition(".")[0][1:] + "==")
     with pytest.raises(InvalidCredential, match="encrypt=True"):
         SignedGrants(SECRET).verify(text, "alice", RING, now=NOW)
+
+
+@pytest.mark.parametrize("size", [*range(1, 20), 50])
+def test_encrypted_grant_is_fernet_under_a_key_derived_from_the_secret(size: int) -> None:
+    """A server of another release reads it as well, so the derivation does not change."""
+    capability = Capability({f"chat:{'x' * n}": ["publish"] for n in range(size)})
+    grants = SignedGrants(SECRET, lifetime=timedelta(seconds=1), encrypt=True)
+    text, _ = grants.sign("alice", "a.b", capability, now=0)
+    payload, _, _ = text.rpartition(".")
+    assert "=" not in payload
+    derived = HKDF(SHA256(), length=32, salt=None, info=b"aiohttp-ably grant encryption")
+    fernet = Fernet(base64.urlsafe_b64encode(derived.derive(SECRET.encode())))
+    packed = fernet.decrypt(payload[1:] + "=" * (-len(payload[1:]) % 4))
+    plain = packed if packed.startswith(b"{") else zlib.decompress(packed)
+    assert json.loads(plain)["capability"] == capability.to_dict()
+    assert len(packed) == min(len(plain), len(zlib.compress(plain)))
 
 
 def test_grant_expires_and_its_renewals_end_at_the_limit() -> None:

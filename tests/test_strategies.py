@@ -795,6 +795,14 @@ def test_client_signed_hands_its_options_to_the_store() -> None:
     assert ClientSigned(rooms(), store=strategy.store).store is strategy.store
 
 
+@pytest.mark.parametrize("encrypt", [False, True])
+def test_client_signed_encrypts_the_grant_when_the_server_wants_it(encrypt: bool) -> None:
+    store = ClientSigned(rooms(), secret=SECRET, encrypt=encrypt).store
+    assert isinstance(store, SignedStore)
+    text, _ = store.grants.sign("alice", "app1.key1", Capability(ROOM), now=0)
+    assert text.startswith("e") is encrypt
+
+
 async def failing(*args: Any, **options: Any) -> Any:
     raise OSError("no")
 

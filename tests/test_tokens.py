@@ -25,6 +25,7 @@ from aiohttp_ably.tokens import (
     MAX_REVOCABLE_TTL,
     MAX_TTL,
     MIN_TTL,
+    base64url,
     check_length,
     checked_client_id,
     sign_jwt,
@@ -195,6 +196,13 @@ def test_mac_is_hmac_sha256_over_the_fields_in_lines() -> None:
     assert signed == mac("app1.key1\n60000\n" + '{"ü":["*"]}\nzoë\n1700000000000\n0123456789abcdef\n')
     assert token_request_mac(key, None, None, None, None, None) == mac("app1.key1\n\n\n\n\n\n")
     assert token_request_mac(key, 0, "", "", 0, "") == mac("app1.key1\n\n\n\n\n\n")
+
+
+@pytest.mark.parametrize("byte", range(256))
+def test_base64url_loses_only_its_padding(byte: int) -> None:
+    for length in (1, 2, 3):
+        data = bytes([byte] * length)
+        assert base64url(data) == base64.b64encode(data, b"-_").decode().replace("=", "")
 
 
 def test_random_nonce_has_32_characters() -> None:
