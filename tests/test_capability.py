@@ -102,6 +102,8 @@ MALFORMED = [
     ("a misspelt operation", '{"a":["publsh"]}', "did you mean 'publish'"),
     ("star and another", '{"a":["*","publish"]}', "alone"),
     ("a lone surrogate", '{"\\ud800":["publish"]}', "surrogates"),
+    ("a lone surrogate in capitals", '{"\\uD800":["publish"]}', "surrogates"),
+    ("the second of two resources twice", '{"a":["*"],"b":["*"],"b":["*"]}', "duplicate key 'b'"),
     ("not a number", '{"a":NaN}', "NaN"),
     ("nested too deeply", "[" * 100_000, "deeply"),
     ("bytes that are not UTF-8", b"\xff", "utf-8"),
