@@ -237,6 +237,12 @@ def test_difference_leaves_out_only_what_the_other_allows() -> None:
     assert one - one == NOTHING
 
 
+@pytest.mark.parametrize(("name", "channel"), [("a", "a"), ("a:*", "a:b")])
+def test_resources_that_differ_only_in_params_allow_together(name: str, channel: str) -> None:
+    granted = Capability({f"[?rewind={n}]{name}": one for n, one in enumerate(("publish", "subscribe"))})
+    assert (granted | Capability({"b:*": "history"})).operations(channel) == {"publish", "subscribe"}
+
+
 def test_unknown_operation_without_a_list_is_kept() -> None:
     with pytest.warns(UnknownOperationWarning, match="unknown operation 'publsh' on 'a'"):
         assert Capability({"a": "publsh"}).to_dict() == {"a": ["publsh"]}
