@@ -102,6 +102,8 @@ MALFORMED = [
     ("a misspelt operation", '{"a":["publsh"]}', "did you mean 'publish'"),
     ("star and another", '{"a":["*","publish"]}', "alone"),
     ("a lone surrogate", '{"\\ud800":["publish"]}', "surrogates"),
+    ("a lone surrogate in capitals", '{"\\uD800":["publish"]}', "surrogates"),
+    ("the second of two resources twice", '{"a":["*"],"b":["*"],"b":["*"]}', "duplicate key 'b'"),
     ("not a number", '{"a":NaN}', "NaN"),
     ("nested too deeply", "[" * 100_000, "deeply"),
     ("bytes that are not UTF-8", b"\xff", "utf-8"),
@@ -233,6 +235,12 @@ def test_difference_leaves_out_only_what_the_other_allows() -> None:
     other = Capability({"a": ["publish", "history"], "b": "publish", "c": "publish"})
     assert one - other == Capability({"b": "subscribe", "c": "*", "d": "history"})
     assert one - one == NOTHING
+
+
+@pytest.mark.parametrize(("name", "channel"), [("a", "a"), ("a:*", "a:b")])
+def test_resources_that_differ_only_in_params_allow_together(name: str, channel: str) -> None:
+    granted = Capability({f"[?rewind={n}]{name}": one for n, one in enumerate(("publish", "subscribe"))})
+    assert (granted | Capability({"b:*": "history"})).operations(channel) == {"publish", "subscribe"}
 
 
 def test_unknown_operation_without_a_list_is_kept() -> None:

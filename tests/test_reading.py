@@ -217,6 +217,34 @@ async def test_authorize_gets_the_params_of_query_and_body(aiohttp_client: Any) 
     assert params == {"team": "a", **sent}
 
 
+def test_a_request_of_the_app_itself_starts_empty() -> None:
+    auth, key = AuthRequest(), aiohttp_ably.ApiKey("app1.key1:a-secret")
+    assert (auth.requested, auth.drop, auth.ttl, auth.client_id, auth.now) == (
+        Capability(),
+        (),
+        None,
+        None,
+        0.0,
+    )
+    assert (auth.params, auth.headers, auth.cookies, auth.reply) == ({}, {}, {}, {})
+    assert (auth.wants_jwt, auth.session_changed, auth.waits_for) == (False, False, "identify")
+    assert (auth.claims_for, auth.store_state, auth.keys) == (None, None, None)
+    auth.keys = aiohttp_ably.KeyRing([key])
+    assert auth.key is key
+    for value in ("1", "2"):
+        auth.set_header("X-Name", value)
+        auth.set_cookie("x", f"x={value}")
+    assert auth.reply == {("X-Name", ""): "2", ("Set-Cookie", "x"): "x=2"}
+
+
+def test_the_repr_of_a_request_shows_what_was_requested_and_by_whom() -> None:
+    auth = AuthRequest(requested=Capability(REQUESTED), client_id="alice", sent={"x": ["1"]}, now=1.5)
+    assert repr(auth) == (
+        'AuthRequest(requested=Capability({"chat:1":["publish"]}), drop=(), ttl=None, requested_client_id=None,'
+        " strict=None, wants_jwt=False, client_id='alice', now=1.5)"
+    )
+
+
 def test_a_name_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(aiohttp_ably.BadRequest, match="the query is not percent-encoded UTF-8"):
         read_query(URL("/?%ff=1", encoded=True))
