@@ -570,3 +570,9 @@ def test_mapping_of_a_capability() -> None:
     assert capability.to_dict() == {"a": ["*"], "b": ["publish"]}
     with pytest.raises(KeyError, match="c"):
         capability["c"]
+
+
+def test_operations_may_come_from_an_iterator() -> None:
+    assert Capability({"a": iter(["publish", "subscribe"])}) == {"a": ["publish", "subscribe"]}
+    with pytest.warns(UnknownOperationWarning, match="did you mean 'publish'"):
+        assert Capability({"a": iter(["publsh"])}) == {"a": ["publsh"]}

@@ -69,9 +69,16 @@ class Capability(Mapping[str, frozenset[str]]):
             if not (type(resource) is str and resource.isascii()) and not is_string(resource):
                 raise TypeError(f"a resource is a string that UTF-8 can encode, got {resource!r}")
             try:
-                operations = known((named,) if isinstance(named, str) else tuple(named))
+                names = (named,) if isinstance(named, str) else tuple(named)
+            except TypeError:
+                raise TypeError(
+                    f"the operations on {resource!r} are a list such as ['subscribe'], or '*' for all of them;"
+                    f" got {named!r}"
+                ) from None
+            try:
+                operations = known(names)
             except (LookupError, TypeError):
-                operations = from_code(named, resource)  # warns or raises
+                operations = from_code(names, resource)  # warns or raises
             if operations:
                 checked[resource] = operations
         return _capability(checked)

@@ -76,23 +76,12 @@ def known(names: tuple[str, ...]) -> frozenset[str]:
     return _set_of(names)
 
 
-def from_code(named: object, resource: object) -> frozenset[str]:
-    """The operations that the app's own code gives for `resource`: one string, or an iterable of strings.
+def from_code(names: tuple[str, ...], resource: str) -> frozenset[str]:
+    """The set of the operations `names` that the app's own code gives for `resource`.
 
     An operation unknown to Ably warns with UnknownOperationWarning, which names the nearest known one, and
     is kept. Raises TypeError for anything but strings.
     """
-    try:
-        names = (named,) if isinstance(named, str) else tuple(named)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(
-            f"the operations on {resource!r} are a list such as ['subscribe'], or '*' for all of them;"
-            f" got {named!r}"
-        ) from None
-    try:
-        return known(names)
-    except (LookupError, TypeError):
-        pass
     if not all(isinstance(one, str) for one in names):
         raise TypeError(f"operations are strings, got {list(names)!r} on {resource!r}")
     for operation in sorted(set(names) - OPERATIONS):
