@@ -72,8 +72,8 @@ class Capability(Mapping[str, frozenset[str]]):
                 names = (named,) if isinstance(named, str) else tuple(named)
             except TypeError:
                 raise TypeError(
-                    f"the operations on {resource!r} are a list such as ['subscribe'], or '*' for all of them;"
-                    f" got {named!r}"
+                    f"the operations on {resource!r} are a list such as ['subscribe'], or '*' for all of"
+                    f" them; got {named!r}"
                 ) from None
             try:
                 operations = known(names)
