@@ -136,6 +136,3 @@ class GrantClient:
 
     async def post(self, path: str, **options: Any) -> ClientResponse:
         return await self.request("POST", path, **options)
-
-
-ask, granted = request_token, token_capability

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp_session
@@ -341,10 +343,8 @@ def other_storage() -> aiohttp_session.AbstractStorage:
 
 
 def nacl_storage() -> aiohttp_session.AbstractStorage:
-    """A storage with the name of NaClCookieStorage, which needs PyNaCl."""
-    storage = other_storage()
-    type(storage).__name__, type(storage).__module__ = "NaClCookieStorage", "aiohttp_session.nacl_storage"
-    return storage
+    """A storage in the place of NaClCookieStorage, which needs PyNaCl."""
+    return other_storage()
 
 
 @pytest.mark.parametrize(
@@ -360,9 +360,17 @@ def nacl_storage() -> aiohttp_session.AbstractStorage:
     ],
 )
 async def test_length_is_checked_for_sessions_in_cookies(
-    storage: Any, in_cookie: bool | None, status: int, aiohttp_client: Any
+    storage: Any,
+    in_cookie: bool | None,
+    status: int,
+    aiohttp_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    client = await session_client(aiohttp_client, storage(), SessionStore(in_cookie=in_cookie))
+    made = storage()
+    if storage is nacl_storage:
+        module = SimpleNamespace(NaClCookieStorage=type(made))
+        monkeypatch.setitem(sys.modules, "aiohttp_session.nacl_storage", module)
+    client = await session_client(aiohttp_client, made, SessionStore(in_cookie=in_cookie))
     assert (await request_token(client, ROOM, max_field_size=20_000)).status == status
 
 

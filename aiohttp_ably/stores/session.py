@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import threading
 import time
 from typing import Any, NamedTuple
@@ -168,12 +169,12 @@ def _encrypted_cookie(request: web.Request) -> _Cookie | None:
 
 
 def _is_in_cookie(storage: aiohttp_session.AbstractStorage) -> bool:
-    """Whether `storage` is a cookie storage of aiohttp-session. NaClCookieStorage needs PyNaCl to import."""
-    kinds = (aiohttp_session.SimpleCookieStorage, EncryptedCookieStorage)
-    return isinstance(storage, kinds) or any(
-        f"{kind.__module__}.{kind.__name__}" == "aiohttp_session.nacl_storage.NaClCookieStorage"
-        for kind in type(storage).__mro__
-    )
+    """Whether `storage` is a cookie storage of aiohttp-session."""
+    kinds: tuple[type, ...] = (aiohttp_session.SimpleCookieStorage, EncryptedCookieStorage)
+    # This module needs PyNaCl, so it is loaded only in apps that use its storage.
+    if nacl := sys.modules.get("aiohttp_session.nacl_storage"):
+        kinds += (nacl.NaClCookieStorage,)
+    return isinstance(storage, kinds)
 
 
 def _members(auth: AuthRequest, granted: Capability) -> dict[str, object]:
